@@ -1,0 +1,58 @@
+"""What a pickle turns into here: plain values, and inert records of everything else."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Global:
+    """A name in a module, as the pickle gives it. It is never looked up."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+@dataclass(eq=False)
+class Instance:
+    """An object of a class that was never imported: its class's name and its state."""
+
+    cls: Global
+    state: dict[str, Any] = field(default_factory=dict)
+    items: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Opaque:
+    """A value whose content does not matter for the network."""
+
+    of: Global
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A run of numbers kept outside the pickle."""
+
+    key: str
+    dtype: str
+    count: int
+
+
+@dataclass(frozen=True, eq=False)
+class StoredTensor:
+    """A view of a storage: offset, size and stride in elements."""
+
+    storage: Storage
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+@dataclass(eq=False)
+class NumpyValue:
+    """A numpy dtype or array being rebuilt; value is set once its state has come."""
+
+    of: Global
+    value: Any = None

@@ -1,0 +1,171 @@
+"""From head maps to boxes: filter by objectness first, and compute the rest for survivors only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from runtime.errors import UserError
+from runtime.manifest import Facts, Thresholds
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """One output of a model: array (1, channels, ny, nx), real value (array - zero_point) * scale."""
+
+    array: np.ndarray
+    scale: float = 1.0
+    zero_point: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Boxes above the score threshold, before suppression, in the order of the head maps.
+
+    xyxy: float32 (n, 4) in input pixels, not clipped; score: float32 (n,); class_id: int64 (n,).
+    """
+
+    xyxy: np.ndarray
+    score: np.ndarray
+    class_id: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Head:
+    """What is known of a head's map before any picture is seen. A place is anchor-major, then row,
+    then column."""
+
+    shape: tuple[int, int, int, int]
+    planes: tuple[int, int, int]  # na, 5 + nc, ny * nx
+    channels: np.ndarray  # int64 (5 + nc, 1), from a place's first element to each of its channels
+    first: np.ndarray  # int64 (places,), a place's first element in the flat map
+    box: np.ndarray  # float32 (5, places), see _xyxy
+
+
+class Decoder:
+    """Decodes the outputs of one model under one set of thresholds; holds no state of a picture.
+
+    For stride s, anchor (aw, ah), cell (cx, cy) and q = sigmoid(logits): centre x is
+    (2 qx - 0.5 + cx) s, y likewise, width is (2 qw)^2 aw, height (2 qh)^2 ah, score is objectness
+    times class score (YOLOv5, Detect.forward). A candidate's objectness, and then its score, are
+    strictly above the threshold, as in YOLOv5's non_max_suppression.
+
+    With best class only (multi_label off) a box's best class is chosen among all classes; where
+    that one is not on the allow-list or is below its own threshold, the box is dropped.
+
+    Raises UserError for thresholds that name classes the model does not have.
+    """
+
+    def __init__(self, facts: Facts, thresholds: Thresholds):
+        self._logits = facts.activation == "none"
+        self._multi_label = thresholds.multi_label
+        self._class_score = _class_thresholds(facts, thresholds)
+        self._objectness = _raw(float(self._class_score.min()), self._logits)
+        self._heads = [_head(facts, i) for i in range(len(facts.heads))]
+
+    def __call__(self, tensors: Sequence[Tensor]) -> Candidates:
+        """Candidates of one picture. tensors: one a head, in the facts' order, of their shapes."""
+        values, boxes = [], []
+        for head, tensor in zip(self._heads, tensors, strict=True):
+            place = self._above_objectness(head, tensor)
+            if len(place):
+                values.append(_gather(head, tensor, place))
+                boxes.append(head.box.take(place, axis=1))
+        if not values:
+            return Candidates(
+                np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64)
+            )
+        value, box = np.concatenate(values, axis=1), np.concatenate(boxes, axis=1)
+        which, score, class_id = self._classify(value[4:])
+        return Candidates(_xyxy(self._activate(value[:4, which]), box[:, which]), score, class_id)
+
+    def _above_objectness(self, head: _Head, tensor: Tensor) -> np.ndarray:
+        """Places whose objectness passes, compared as it stands in the tensor."""
+        if tensor.array.shape != head.shape:
+            raise ValueError(f"a head map has shape {tensor.array.shape}, expected {head.shape}")
+        threshold = self._objectness
+        if tensor.scale != 1.0 or tensor.zero_point:
+            threshold = threshold / tensor.scale + tensor.zero_point
+        return np.flatnonzero(tensor.array.reshape(head.planes)[:, 4] > np.float32(threshold))
+
+    def _classify(self, value: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(index, score, class) of what is above threshold; value: (1 + nc, n), objectness first."""
+        if self._multi_label:
+            value = self._activate(value)
+            every = (value[1:] * value[0]).T
+            which, class_id = np.nonzero(every > self._class_score)
+            return which, every[which, class_id], class_id
+        # the activation is monotonic, so the best class can be chosen before it
+        class_id = value[1:].argmax(axis=0)
+        best = value[class_id + 1, np.arange(value.shape[1])]
+        score = self._activate(best) * self._activate(value[0])
+        which = np.flatnonzero(score > self._class_score.take(class_id))
+        return which, score[which], class_id[which]
+
+    def _activate(self, value: np.ndarray) -> np.ndarray:
+        return _sigmoid(value) if self._logits else value
+
+
+def _gather(head: _Head, tensor: Tensor, place: np.ndarray) -> np.ndarray:
+    """float32 (5 + nc, n), all channels of the places, dequantized. Plane after plane, so that
+    neighbouring places share cache lines."""
+    value = tensor.array.reshape(-1).take(head.channels + head.first.take(place))
+    if tensor.scale != 1.0 or tensor.zero_point:
+        return (value - np.float32(tensor.zero_point)) * np.float32(tensor.scale)
+    return value.astype(np.float32, copy=False)
+
+
+def _xyxy(q: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Corners float32 (n, 4) from q (4, n), the activated x, y, w, h, and box (5, n):
+    x and y of q = 0, twice the stride, twice the anchor's width and height."""
+    centre = q[:2] * box[2] + box[:2]
+    half = q[2:] ** 2 * box[3:]
+    return np.concatenate((centre - half, centre + half)).T
+
+
+def _sigmoid(value: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # exp overflows to inf, and 1 / inf is the right 0
+        return 1 / (1 + np.exp(-value))
+
+
+def _raw(probability: float, logits: bool) -> float:
+    """The logit of a probability, minus or plus infinity at 0 and 1, or the probability itself."""
+    if not logits:
+        return probability
+    with np.errstate(divide="ignore"):
+        return float(np.log(np.float64(probability)) - np.log1p(np.float64(-probability)))
+
+
+def _head(facts: Facts, index: int) -> _Head:
+    shape, head = facts.head_shape(index), facts.anchors.heads[index]
+    (ny, nx), na, no = shape[2:], len(head.wh_px), 5 + facts.classes
+    anchor, row, column = (axis.ravel() for axis in np.indices((na, ny, nx)))
+    box = np.empty((5, anchor.size), np.float32)
+    box[0], box[1] = (column - 0.5) * head.stride, (row - 0.5) * head.stride
+    box[2] = 2 * head.stride
+    box[3:] = 2 * head.wh_px[anchor].T
+    return _Head(
+        shape=shape,
+        planes=(na, no, ny * nx),
+        channels=np.arange(no)[:, None] * (ny * nx),
+        first=anchor * (no * ny * nx) + row * nx + column,
+        box=box,
+    )
+
+
+def _class_thresholds(facts: Facts, thresholds: Thresholds) -> np.ndarray:
+    """float32 (nc,): each class's score threshold, 1 (never exceeded) for those not wanted."""
+    unknown = {*thresholds.class_score, *(thresholds.classes or ())} - set(facts.class_names)
+    if unknown:
+        raise UserError(
+            f"no class is called {', '.join(sorted(unknown))}: "
+            f"the model's classes are {', '.join(facts.class_names)}"
+        )
+    wanted = facts.class_names if thresholds.classes is None else thresholds.classes
+    return np.array(
+        [
+            thresholds.class_score.get(name, thresholds.score) if name in wanted else 1
+            for name in facts.class_names
+        ],
+        np.float32,
+    )

@@ -1,0 +1,57 @@
+"""Head maps with known objects in them, for decode tests and the benchmark."""
+
+import numpy as np
+
+from anchors import PRESETS
+from runtime.decode import Tensor
+from runtime.manifest import Facts, HeadFacts, InputFacts
+
+
+def facts_of(anchors=PRESETS["coco-p5"], wh=(640, 640), classes=80, activation="none", channels=3):
+    """Facts of a model with these anchors."""
+    heads = tuple(
+        HeadFacts(output=f"head{i}", stride=h.stride, anchors_px=h.wh_px.tolist())
+        for i, h in enumerate(anchors.heads)
+    )
+    return Facts(
+        input=InputFacts(width=wh[0], height=wh[1], channels=channels),
+        heads=heads,
+        activation=activation,
+        class_names=tuple(f"thing{i}" for i in range(classes)),
+    )
+
+
+def _logit(p):
+    return np.log(p) - np.log1p(-p)
+
+
+def scene(facts, objects, candidates, rng):
+    """Logit head maps in which objects are each seen by candidates / objects places.
+
+    Every place of an object sits in a cell beside its centre and says the object's box, with a
+    little noise, as a trained head does. The background is far below any threshold.
+    """
+    shapes = [facts.head_shape(i) for i in range(len(facts.heads))]
+    maps = [rng.normal(-8, 1, shape).astype(np.float32) for shape in shapes]
+    width, height = facts.input.wh
+    anchors = facts.anchors.heads
+    for _ in range(objects):
+        level = rng.integers(len(anchors))
+        head, (_, _, ny, nx) = anchors[level], shapes[level]
+        planes = maps[level].reshape(len(head.wh_px), -1, ny, nx)
+        wh = head.wh_px[rng.integers(len(head.wh_px))] * rng.uniform(0.6, 1.6, 2)
+        centre = rng.uniform(0.1, 0.9, 2) * (width, height)
+        label = rng.integers(facts.classes)
+        # an anchor can say up to four times its size, a cell centres up to a cell away
+        fits = [a for a, awh in enumerate(head.wh_px) if (wh / awh < 3.8).all()]
+        cells = np.floor(centre / head.stride).astype(int) + [[0, 0], [0, 0], [-1, 0], [0, -1], [1, 0], [0, 1]]
+        places = [(a, x, y) for x, y in cells for a in fits]
+        for i in range(candidates // objects):
+            a, x, y = places[i % len(places)]
+            x, y = min(max(x, 0), nx - 1), min(max(y, 0), ny - 1)
+            q_xy = (centre / head.stride - (x, y) + 0.5 + rng.normal(0, 0.02, 2)) / 2
+            q_wh = np.sqrt(wh * rng.normal(1, 0.03, 2) / head.wh_px[a]) / 2
+            planes[a, :4, y, x] = _logit(np.clip(np.concatenate((q_xy, q_wh)), 0.01, 0.99))
+            planes[a, 4, y, x] = rng.uniform(0.5, 4)
+            planes[a, 5 + label, y, x] = rng.uniform(2, 5)
+    return [Tensor(m) for m in maps]
