@@ -25,7 +25,9 @@ class AnchorHead:
         if self.stride < 1:
             raise ValueError(f"stride {self.stride} is below 1")
         if wh_px.ndim != 2 or wh_px.shape[1] != 2 or not len(wh_px):
-            raise ValueError(f"anchors of stride {self.stride} have shape {wh_px.shape}, not (na, 2)")
+            raise ValueError(
+                f"anchors of stride {self.stride} have shape {wh_px.shape}, not (na, 2)"
+            )
         if not (np.isfinite(wh_px).all() and (wh_px > 0).all()):
             raise ValueError(f"anchors of stride {self.stride} are not all finite and above 0")
         wh_px.flags.writeable = False

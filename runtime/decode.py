@@ -11,7 +11,7 @@ from runtime.manifest import Facts, Thresholds
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """One output of a model: array (1, channels, ny, nx), real value (array - zero_point) * scale."""
+    """One output: array (1, channels, ny, nx), whose real value is (array - zero_point) * scale."""
 
     array: np.ndarray
     scale: float = 1.0
@@ -89,7 +89,7 @@ class Decoder:
         return np.flatnonzero(tensor.array.reshape(head.planes)[:, 4] > np.float32(threshold))
 
     def _classify(self, value: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(index, score, class) of what is above threshold; value: (1 + nc, n), objectness first."""
+        """(index, score, class) of what passes; value: (1 + nc, n), objectness first."""
         if self._multi_label:
             value = self._activate(value)
             every = (value[1:] * value[0]).T

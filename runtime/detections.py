@@ -31,6 +31,4 @@ class Detections:
 
     @classmethod
     def empty(cls) -> "Detections":
-        return cls(
-            np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32)
-        )
+        return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32))

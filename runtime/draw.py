@@ -44,5 +44,12 @@ def _label(
     bottom = y if y - height - below - 2 >= 0 else y + height + below + 2
     cv2.rectangle(canvas, (x, bottom - height - below - 2), (x + width + 2, bottom), colour, -1)
     cv2.putText(
-        canvas, text, (x + 1, bottom - below), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA
+        canvas,
+        text,
+        (x + 1, bottom - below),
+        cv2.FONT_HERSHEY_SIMPLEX,
+        scale,
+        (0, 0, 0),
+        1,
+        cv2.LINE_AA,
     )

@@ -56,14 +56,14 @@ class Letterbox:
         return out
 
     def source_from_input(self, xyxy: np.ndarray) -> np.ndarray:
-        """Boxes float32 (n, 4) in input pixels, as boxes in source pixels clipped to the picture."""
+        """Boxes float32 (n, 4) in input pixels as ones in source pixels, clipped to the picture."""
         (w, h), (sw, sh), gain = self.input_wh, self.source_wh, np.float32(self.gain)
         pad = np.array([(w - sw * self.gain) / 2, (h - sh * self.gain) / 2] * 2, np.float32)
         return np.clip((xyxy - pad) / gain, 0, np.array([sw, sh] * 2, np.float32))
 
 
 def letterbox(bgr: np.ndarray, input_wh: tuple[int, int], channels: int = 3) -> np.ndarray:
-    """A picture uint8 (h, w, 3) BGR as a fresh input uint8 (height, width, channels), RGB or grey."""
+    """A picture uint8 (h, w, 3) BGR as an input uint8 (height, width, channels), RGB or grey."""
     height, width = bgr.shape[:2]
     out = np.empty((input_wh[1], input_wh[0], channels), np.uint8)
     return Letterbox((width, height), input_wh).apply(bgr, out)

@@ -1,4 +1,4 @@
-"""Open what a user points at (a bundle, a .rknn, or a model file) as something a backend can run."""
+"""Open what a user points at, a bundle or a model file, as something a backend can run."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -77,7 +77,9 @@ def load_entry(entry: str, what: str):
         return getattr(import_module(module), name)
     except ModuleNotFoundError as error:
         missing = error.name or module
-        raise UserError(f"{what} need the package {missing}, which is not installed here") from error
+        raise UserError(
+            f"{what} need the package {missing}, which is not installed here"
+        ) from error
     except ImportError as error:
         raise UserError(f"{what}: a package is installed but broken: {error}") from error
 

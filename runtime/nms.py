@@ -54,7 +54,7 @@ def _keep_by_rounds(xyxy: np.ndarray, class_id: np.ndarray, iou: float, limit: i
 
 
 def _overlap(a: np.ndarray, b: np.ndarray, iou: float) -> np.ndarray:
-    """Where IoU of boxes a and b, each (4, ...) and broadcast, is above iou; False for empty boxes."""
+    """Where the IoU of boxes a and b, (4, ...) and broadcast, is above iou; not for empty boxes."""
     width = np.minimum(a[2], b[2])
     width -= np.maximum(a[0], b[0])
     height = np.minimum(a[3], b[3])

@@ -71,7 +71,9 @@ def read_pictures(files: Iterable[Path]) -> Iterator[Picture]:
             continue
         bgr = read_picture(path)
         if bgr is None:
-            raise UserError(f"{path} cannot be read as a picture: it is damaged or not what it says")
+            raise UserError(
+                f"{path} cannot be read as a picture: it is damaged or not what it says"
+            )
         yield Picture(path, 0, bgr)
 
 
@@ -91,4 +93,6 @@ def read_video(path: Path) -> Iterator[Picture]:
     finally:
         capture.release()
     if not frame:
-        raise UserError(f"{path} cannot be read as a video: it is damaged or its codec is not known")
+        raise UserError(
+            f"{path} cannot be read as a video: it is damaged or its codec is not known"
+        )

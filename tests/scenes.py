@@ -25,6 +25,9 @@ def _logit(p):
     return np.log(p) - np.log1p(-p)
 
 
+NEIGHBOURS = np.array([[0, 0], [-1, 0], [0, -1], [1, 0], [0, 1]])
+
+
 def scene(facts, objects, candidates, rng):
     """Logit head maps in which objects are each seen by candidates / objects places.
 
@@ -36,19 +39,23 @@ def scene(facts, objects, candidates, rng):
     width, height = facts.input.wh
     anchors = facts.anchors.heads
     for _ in range(objects):
-        level = rng.integers(len(anchors))
-        head, (_, _, ny, nx) = anchors[level], shapes[level]
-        planes = maps[level].reshape(len(head.wh_px), -1, ny, nx)
+        head = anchors[rng.integers(len(anchors))]
         wh = head.wh_px[rng.integers(len(head.wh_px))] * rng.uniform(0.6, 1.6, 2)
         centre = rng.uniform(0.1, 0.9, 2) * (width, height)
         label = rng.integers(facts.classes)
-        # an anchor can say up to four times its size, a cell centres up to a cell away
-        fits = [a for a, awh in enumerate(head.wh_px) if (wh / awh < 3.8).all()]
-        cells = np.floor(centre / head.stride).astype(int) + [[0, 0], [0, 0], [-1, 0], [0, -1], [1, 0], [0, 1]]
-        places = [(a, x, y) for x, y in cells for a in fits]
-        for i in range(candidates // objects):
-            a, x, y = places[i % len(places)]
+        # an anchor can say up to four times its size, and a cell centres up to a cell away
+        places = [
+            (level, a, x, y)
+            for level, head in enumerate(anchors)
+            for a, awh in enumerate(head.wh_px)
+            if (wh / awh < 3.8).all() and (awh / wh < 20).all()
+            for x, y in np.floor(centre / head.stride).astype(int) + NEIGHBOURS
+        ]
+        for i in rng.permutation(len(places))[: candidates // objects]:
+            level, a, x, y = places[i]
+            head, (_, _, ny, nx) = anchors[level], shapes[level]
             x, y = min(max(x, 0), nx - 1), min(max(y, 0), ny - 1)
+            planes = maps[level].reshape(len(head.wh_px), -1, ny, nx)
             q_xy = (centre / head.stride - (x, y) + 0.5 + rng.normal(0, 0.02, 2)) / 2
             q_wh = np.sqrt(wh * rng.normal(1, 0.03, 2) / head.wh_px[a]) / 2
             planes[a, :4, y, x] = _logit(np.clip(np.concatenate((q_xy, q_wh)), 0.01, 0.99))

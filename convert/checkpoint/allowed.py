@@ -48,7 +48,13 @@ _TORCH_VALUES = frozenset(
 _MODULE_PACKAGES = ("torch.nn.modules.", "torch.nn.parallel.", "torch.optim.", "torchvision.ops.")
 """Packages of torch whose classes are module or optimizer classes."""
 
-_FOREIGN = frozenset(sys.stdlib_module_names) | {"builtins", "numpy", "torch", "torchvision", "dill"}
+_FOREIGN = frozenset(sys.stdlib_module_names) | {
+    "builtins",
+    "numpy",
+    "torch",
+    "torchvision",
+    "dill",
+}
 """Top-level packages from which nothing but what is listed here is accepted."""
 
 
@@ -77,7 +83,7 @@ def construct(function: Global, arguments: tuple[Any, ...], refuse: Refuse) -> A
         refuse(f"a call of {function}")
     try:
         return constructor(*arguments)
-    except (_UnexpectedArguments, TypeError, ValueError, AttributeError, OverflowError):
+    except (_UnexpectedArgumentsError, TypeError, ValueError, AttributeError, OverflowError):
         refuse(f"{function} with unexpected arguments")
 
 
@@ -91,13 +97,13 @@ def instantiate(cls: Global, refuse: Refuse) -> Any:
     return Instance(cls)
 
 
-class _UnexpectedArguments(Exception):
+class _UnexpectedArgumentsError(Exception):
     pass
 
 
 def _expect(condition: bool) -> None:
     if not condition:
-        raise _UnexpectedArguments
+        raise _UnexpectedArgumentsError
 
 
 def _is_value(named: Global) -> bool:

@@ -197,7 +197,7 @@ def _input_channels(model: Module, path: Path) -> int:
             if channels in (1, 3):
                 return int(channels)
             raise UserError(
-                f"{path} takes pictures of {channels:g} channels; 3 (RGB) and 1 (grey) are supported"
+                f"{path} takes {channels:g} channels; only 3 (RGB) and 1 (grey) are supported"
             )
     raise UserError(f"{path} has no convolution")
 

@@ -45,8 +45,8 @@ def read_head(head: Module, layers: tuple[int, ...], origin: str) -> DetectHead:
     wh_px = _anchors_px(head, strides, origin)
     if not len(convs) == len(layers) == len(strides) == len(wh_px):
         raise UserError(
-            f"{origin}: the head has {len(convs)} convolutions, {len(layers)} inputs, {len(strides)}"
-            f" strides and {len(wh_px)} rows of anchors, which should be one number"
+            f"{origin}: the head has {len(convs)} convolutions, {len(layers)} inputs,"
+            f" {len(strides)} strides and {len(wh_px)} rows of anchors, which should be one number"
         )
     if not 1 <= len(convs) <= 5:
         raise UserError(f"{origin} has {len(convs)} heads; one to five are supported")
@@ -72,9 +72,7 @@ def _refuse_other_tasks(head: Module, origin: str) -> None:
             f" ({', '.join(extra)}), so its outputs mean something else than YOLOv5's"
         )
     if "m" not in head.children or "anchors" not in head.buffers:
-        raise UserError(
-            f"{origin} does not end in a YOLOv5 Detect head, but in {head.class_name}"
-        )
+        raise UserError(f"{origin} does not end in a YOLOv5 Detect head, but in {head.class_name}")
 
 
 def _other_task(head: Module) -> str | None:

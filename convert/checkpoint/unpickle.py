@@ -8,7 +8,7 @@ values, makes an inert record of every module class, and refuses the rest.
 import io
 import pickletools
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from convert.checkpoint.allowed import check_global, construct, instantiate
 from convert.checkpoint.values import Global, Instance, NumpyValue
@@ -240,7 +240,7 @@ class _Machine:
     def _nothing(self, _: Any) -> None:
         pass
 
-    OPERATIONS = {
+    OPERATIONS: ClassVar = {
         "MARK": _mark,
         "POP": _pop_one,
         "POP_MARK": lambda self, _: self._pop_mark() and None,
@@ -283,7 +283,7 @@ _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY = {"EMPTY_TUPLE": tuple, "EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": set}
 _LITERALS = frozenset(
     "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING"
-    " UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8"
-    .split()
+    " UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8"
+    " BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8".split()
 )
 _OPERATIONS = _Machine.OPERATIONS

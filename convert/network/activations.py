@@ -81,7 +81,9 @@ def _per_channel(module: Module, name: str, x: Map, path: str) -> np.ndarray:
 def _frelu(graph: Graph, module: Module, x: Map, path: str) -> str:
     """max(x, bn(conv(x)))."""
     if module.children.keys() != {"conv", "bn"}:
-        raise UserError(f"{path}: {module.class_name} has other parts than a convolution and a norm")
+        raise UserError(
+            f"{path}: {module.class_name} has other parts than a convolution and a norm"
+        )
     funnel = convolve(graph, module.children["conv"], x, f"{path}.conv", module.children["bn"])
     return graph.add("Max", path, [x.name, funnel.name])
 

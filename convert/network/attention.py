@@ -29,7 +29,9 @@ def _attention(graph: Graph, layer: Module, x: Map, path: str) -> Map:
     weight, bias = ma.parameters.get("in_proj_weight"), ma.parameters.get("in_proj_bias")
     plain = ma.parameters.keys() <= {"in_proj_weight", "in_proj_bias"} and not ma.buffers
     if weight is None or weight.shape != (3 * channels, channels) or not plain:
-        raise UserError(f"{path}.ma: {ma.class_name} is no plain self-attention of {channels} channels")
+        raise UserError(
+            f"{path}.ma: {ma.class_name} is no plain self-attention of {channels} channels"
+        )
     if type(heads) is not int or heads < 1 or channels % heads or "out_proj" not in ma.children:
         raise UserError(f"{path}.ma: {ma.class_name} has {heads} heads for {channels} channels")
     bias = np.zeros(3 * channels) if bias is None else bias

@@ -26,7 +26,9 @@ def weight_of(conv: Module, path: str) -> np.ndarray:
     if weight is None or weight.ndim != 4 or 0 in weight.shape:
         raise UserError(f"{path}: {conv.class_name} has no 2-D convolution weight")
     if conv.attributes.get("padding_mode", "zeros") != "zeros":
-        raise UserError(f"{path} pads with {conv.attributes['padding_mode']!r}; only zeros are built")
+        raise UserError(
+            f"{path} pads with {conv.attributes['padding_mode']!r}; only zeros are built"
+        )
     return weight
 
 
@@ -71,7 +73,11 @@ def norm_as_scale_and_shift(norm: Module, path: str) -> tuple[np.ndarray, np.nda
 
 
 def convolve(
-    graph: Graph, conv: Module, x: Map, path: str, norm: Module | None = None,
+    graph: Graph,
+    conv: Module,
+    x: Map,
+    path: str,
+    norm: Module | None = None,
     part: slice = slice(None),
 ) -> Map:
     """A Conv2d or ConvTranspose2d, and the batch norm behind it if there is one."""
@@ -85,9 +91,15 @@ def convolve(
 
 
 def emit(
-    graph: Graph, x: Map, path: str, weight: np.ndarray, bias: np.ndarray,
-    stride: tuple[int, int] = (1, 1), pads: tuple[int, int] = (0, 0),
-    dilation: tuple[int, int] = (1, 1), groups: int = 1,
+    graph: Graph,
+    x: Map,
+    path: str,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    stride: tuple[int, int] = (1, 1),
+    pads: tuple[int, int] = (0, 0),
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
 ) -> Map:
     """One Conv node; pads are symmetric, (height, width)."""
     _expect_channels(x, weight.shape[1] * groups, path)
@@ -102,7 +114,11 @@ def emit(
     name = graph.add(
         "Conv",
         path,
-        [x.name, _constant(graph, f"{path}.weight", weight), _constant(graph, f"{path}.bias", bias)],
+        [
+            x.name,
+            _constant(graph, f"{path}.weight", weight),
+            _constant(graph, f"{path}.bias", bias),
+        ],
         kernel_shape=kernel,
         strides=stride,
         pads=[*pads, *pads],
@@ -131,7 +147,11 @@ def _transposed(
     name = graph.add(
         "ConvTranspose",
         path,
-        [x.name, _constant(graph, f"{path}.weight", weight), _constant(graph, f"{path}.bias", bias)],
+        [
+            x.name,
+            _constant(graph, f"{path}.weight", weight),
+            _constant(graph, f"{path}.bias", bias),
+        ],
         kernel_shape=kernel,
         strides=stride,
         pads=[*pads, *pads],

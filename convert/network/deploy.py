@@ -70,11 +70,7 @@ def deploy_graph(checkpoint: Checkpoint, facts: Facts) -> onnx.ModelProto:
 
 
 def _refuse_unknown_layers(checkpoint: Checkpoint) -> None:
-    unknown = {
-        top.module.class_name
-        for top in checkpoint.layers
-        if not is_known(top.module)
-    }
+    unknown = {top.module.class_name for top in checkpoint.layers if not is_known(top.module)}
     if unknown:
         raise UserError(
             f"{checkpoint.path} has layers that rkyolo cannot build: {', '.join(sorted(unknown))};"

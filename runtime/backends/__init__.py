@@ -51,5 +51,5 @@ def float_graph(model: Model, backend: str) -> bytes:
 
 
 def planar(picture: np.ndarray) -> np.ndarray:
-    """A picture uint8 (1, h, w, c) as float32 (1, c, h, w) in 0 to 1, as the float graph takes it."""
+    """A picture uint8 (1, h, w, c) as the float graph takes it: float32 (1, c, h, w) in 0 to 1."""
     return np.ascontiguousarray(picture.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)

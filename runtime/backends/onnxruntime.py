@@ -30,7 +30,9 @@ class OnnxRuntimeBackend:
         except Exception as error:  # its errors share no narrower base
             if isinstance(error, UserError):
                 raise
-            raise UserError(f"ONNX Runtime cannot load the graph of {model.path}: {error}") from error
+            raise UserError(
+                f"ONNX Runtime cannot load the graph of {model.path}: {error}"
+            ) from error
         self._input = self._session.get_inputs()[0].name
         self._outputs = [head.output for head in model.facts.heads]
 

@@ -18,15 +18,17 @@ class RknnLiteBackend:
         from rknnlite.api import RKNNLite
 
         if model.rknn is None:
-            raise UserError(f"{model.path} is not compiled for the NPU: convert it, or pick another backend")
+            raise UserError(
+                f"{model.path} is not compiled for the NPU: convert it, or pick another backend"
+            )
         self._runtime = RKNNLite()
         try:
             if self._runtime.load_rknn(str(model.rknn)) != 0:
                 raise UserError(f"the vendor's runtime cannot read {model.rknn}")
             if self._runtime.init_runtime(core_mask=RKNNLite.NPU_CORE_AUTO) != 0:
                 raise UserError(
-                    f"the NPU does not take {model.rknn}: librknnrt may be missing, or older than the"
-                    " toolkit that built the model; the vendor's message above says more"
+                    f"the NPU does not take {model.rknn}: librknnrt may be missing, or older than"
+                    " the toolkit that built the model; the vendor's message above says more"
                 )
         except BaseException:
             self.close()

@@ -1,0 +1,307 @@
+"""From a checkpoint to a bundle: export, calibrate, quantize, compare, and write what passed."""
+
+import shutil
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from convert import calibrate, report
+from convert.calibrate import Loaded, PictureSet, Sample
+from convert.checkpoint import Checkpoint, read_checkpoint
+from convert.compare import Comparison
+from convert.export import export
+from convert.progress import Steps
+from convert.quantize import PACKAGE, Options, Toolkit
+from convert.simulator import RANGES
+from runtime.backends.onnxruntime import OnnxRuntimeBackend
+from runtime.decode import Tensor
+from runtime.detector import Detector
+from runtime.errors import CheckFailedError, UserError
+from runtime.files import whole_folder
+from runtime.letterbox import Letterbox
+from runtime.manifest import (
+    Activation,
+    Facts,
+    FileFacts,
+    Manifest,
+    SourceFacts,
+    Thresholds,
+    sha256_of,
+)
+from runtime.model import MANIFEST, ONNX, RKNN, Model
+
+CHECK_PICTURES = 20
+"""How many of the calibration pictures are checked where no others are given."""
+_CLIPPED = 0.9
+"""A sigmoid output whose range ends below this was calibrated without a confident object."""
+_CONFIDENT = 0.5
+_TOOLS = ("rkyolo", PACKAGE, "onnx", "onnxsim", "onnxruntime", "numpy", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to convert, and how. calibration may be None for fp16 where check is given."""
+
+    model: Path
+    out: Path
+    calibration: Path | None
+    check: Path | None = None
+    wh: tuple[int, int] = (640, 640)
+    activation: Activation = "sigmoid"
+    options: Options = field(default_factory=Options)
+    least_f1: float = 0.9
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A bundle that was written, and the verdict on it."""
+
+    bundle: Path
+    verdict: report.Verdict
+
+
+@dataclass(frozen=True, eq=False)
+class _Built:
+    """Everything that goes into the bundle but the verdict."""
+
+    checkpoint: Checkpoint
+    facts: Facts
+    graph: bytes
+    rknn: bytes
+    ranges: bytes | None
+
+
+def convert(request: Request, steps: Steps) -> Outcome:
+    """Convert, compare, and write the bundle.
+
+    Raises UserError for bad input, before the long work wherever that can be told. Raises
+    CheckFailedError where the built model agrees too little with the float one: then there is no
+    bundle, what was under its name stays, and the report and pictures lie in a folder beside it.
+    """
+    _check_out(request.out)
+    calibration, check = _find_pictures(request)
+    with steps.step(f"Read {request.model.name}"):
+        checkpoint = read_checkpoint(request.model)
+    with steps.step("Export ONNX"):
+        facts, graph = export(checkpoint, request.wh, request.activation, simplify=True)
+    with Toolkit(facts, request.options) as toolkit:
+        calibrated = _load_calibration(calibration, facts, steps)
+        name = f"Build {request.options.precision} for {request.options.target} with {PACKAGE}"
+        with steps.step(name):
+            rknn = toolkit.build(graph, calibrated and calibrated.inputs)
+            ranges = toolkit.ranges() if calibrated else None
+            toolkit.start_simulator()
+        built = _Built(checkpoint, facts, graph, rknn, ranges)
+        checked = calibrate.load(check, facts.input)
+        comparison, peak = _compare(built, toolkit, checked, steps)
+        if calibrated and checked.samples[0] not in calibrated.samples:
+            peak = _objectness_peak(built, calibrated)
+        warnings = list(_warnings(request, toolkit, facts, calibrated, checked, peak))
+        log = toolkit.log()
+    verdict = report.judge(
+        comparison,
+        request.least_f1,
+        request.options,
+        request.activation,
+        calibrated and len(calibrated.inputs),
+        warnings,
+    )
+    if not verdict.passed:
+        _write_failure(request, verdict, comparison, checked, log)
+    _write_bundle(request, built, verdict, comparison, calibrated, checked, log)
+    return Outcome(request.out, verdict)
+
+
+def failure_folder(out: Path) -> Path:
+    """Where the report of a conversion that did not pass is left."""
+    return out.with_name(f"{out.name}.failed")
+
+
+def _check_out(out: Path) -> None:
+    """Nothing but a bundle is ever replaced."""
+    if out.exists() and not (
+        out.is_dir() and ((out / MANIFEST).exists() or not any(out.iterdir()))
+    ):
+        raise UserError(f"{out} exists and is no bundle: give another -o, or move it away")
+
+
+def _find_pictures(request: Request) -> tuple[PictureSet | None, list[Sample]]:
+    """The calibration set, None for fp16, and the samples to check."""
+    quantized = request.options.precision == "int8"
+    if request.calibration is None and (quantized or request.check is None):
+        wanted = "--calibration" if quantized else "--calibration or --check"
+        raise UserError(f"{wanted} is needed: a folder, list, data.yaml or video of your pictures")
+    found = calibrate.find_samples(request.calibration) if request.calibration else None
+    if request.check:
+        check = list(calibrate.find_samples(request.check).samples)
+    else:
+        check = calibrate.spread(found.samples, CHECK_PICTURES)
+    return (found if quantized else None), check
+
+
+def _load_calibration(found: PictureSet | None, facts: Facts, steps: Steps) -> Loaded | None:
+    if found is None:
+        return None
+    text = f"Letterbox {len(found.samples)} of {found.available} calibration pictures"
+    return calibrate.load(found.samples, facts.input, lambda items: steps.track(items, text))
+
+
+def _compare(
+    built: _Built, toolkit: Toolkit, checked: Loaded, steps: Steps
+) -> tuple[Comparison, float]:
+    """Both models on every check picture, and the highest objectness the float model gave. The
+    simulator works on a picture while ONNX Runtime works on the same."""
+    facts, comparison, peak = built.facts, Comparison(built.facts), 0.0
+    backend = _float_backend(built)
+    detector = Detector(backend, facts, Thresholds())
+    with ThreadPoolExecutor(1) as other:
+        for i in steps.track(range(len(checked.inputs)), "Compare float and built"):
+            picture = checked.inputs[i][None]
+            simulated = other.submit(toolkit.infer, picture)
+            reference = [tensor.array for tensor in backend.infer(picture)]
+            maps = simulated.result()
+            frame = Letterbox(checked.source_whs[i], facts.input.wh)
+            comparison.add_maps(reference, maps)
+            comparison.add_detections(
+                i,
+                detector.from_tensors([Tensor(a) for a in reference], frame),
+                detector.from_tensors([Tensor(a) for a in maps], frame),
+            )
+            peak = max(peak, _peak(facts, reference))
+    backend.close()
+    return comparison, peak
+
+
+def _float_backend(built: _Built) -> OnnxRuntimeBackend:
+    return OnnxRuntimeBackend(Model(Path(ONNX), built.facts, onnx=built.graph))
+
+
+def _objectness_peak(built: _Built, calibrated: Loaded) -> float:
+    """The highest objectness in a sample of the calibration pictures."""
+    backend = _float_backend(built)
+    inputs = calibrate.spread(calibrated.inputs, CHECK_PICTURES)
+    return max(
+        _peak(built.facts, [tensor.array for tensor in backend.infer(picture[None])])
+        for picture in inputs
+    )
+
+
+def _peak(facts: Facts, maps: list[np.ndarray]) -> float:
+    """The highest objectness in a picture's head maps, as a probability."""
+    planes = [
+        array.reshape(len(head.anchors_px), 5 + facts.classes, -1)[:, 4]
+        for array, head in zip(maps, facts.heads, strict=True)
+    ]
+    highest = max(float(plane.max()) for plane in planes)
+    return 1 / (1 + np.exp(-highest)) if facts.activation == "none" else highest
+
+
+def _warnings(
+    request: Request,
+    toolkit: Toolkit,
+    facts: Facts,
+    calibrated: Loaded | None,
+    checked: Loaded,
+    peak: float,
+) -> Iterable[str]:
+    unreadable = {s.name for loaded in (calibrated, checked) if loaded for s in loaded.unreadable}
+    if unreadable:
+        names = ", ".join(sorted(unreadable)[:5])
+        yield f"{len(unreadable)} pictures cannot be read and were left out: {names}"
+    if calibrated is None:
+        return
+    if len(calibrated.inputs) < calibrate.FEWEST_PICTURES:
+        yield (
+            f"only {len(calibrated.inputs)} calibration pictures:"
+            f" {calibrate.FEWEST_PICTURES} or more give steadier ranges"
+        )
+    if peak < _CONFIDENT:
+        yield (
+            f"in the calibration pictures objectness never gets above {peak:.2f}: they hold no"
+            " object the model is sure of, so confident scores will be cut off on the board"
+        )
+    for head in facts.heads if request.activation == "sigmoid" else ():
+        bounds = toolkit.output_range(head.output)
+        if bounds and bounds[1] < _CLIPPED:
+            yield (
+                f"{head.output} was calibrated to at most {bounds[1]:.2f}, and greater sigmoids"
+                " will be cut off: add pictures with objects of this head's size"
+            )
+
+
+def _write_failure(
+    request: Request, verdict: report.Verdict, comparison: Comparison, checked: Loaded, log: str
+) -> None:
+    folder = failure_folder(request.out)
+    if folder.exists() and not (folder / "report.txt").exists():
+        raise UserError(f"{folder} exists and is no report of rkyolo: move it away")
+    with whole_folder(folder) as partial:
+        _write_report(partial, request, verdict, comparison, checked, log)
+    raise CheckFailedError(
+        "\n".join([verdict.headline(), *(f"- {a}" for a in verdict.advice), f"Report: {folder}"])
+    )
+
+
+def _write_report(
+    folder: Path,
+    request: Request,
+    verdict: report.Verdict,
+    comparison: Comparison,
+    checked: Loaded,
+    log: str,
+) -> None:
+    built_name = request.options.precision
+    title = f"{request.model.name}: float against {built_name} for {request.options.target}"
+    (folder / "report.txt").write_text(report.as_text(title, verdict), "utf-8")
+    (folder / "toolkit.log").write_text(log, "utf-8")
+    report.write_worst_pictures(folder / "pictures", comparison, checked.samples, built_name)
+
+
+def _write_bundle(
+    request: Request,
+    built: _Built,
+    verdict: report.Verdict,
+    comparison: Comparison,
+    calibrated: Loaded | None,
+    checked: Loaded,
+    log: str,
+) -> None:
+    failed = failure_folder(request.out)
+    with whole_folder(request.out) as partial:
+        (partial / ONNX).write_bytes(built.graph)
+        (partial / RKNN).write_bytes(built.rknn)
+        if built.ranges is not None:
+            (partial / RANGES).parent.mkdir()
+            (partial / RANGES).write_bytes(built.ranges)
+        _write_report(partial, request, verdict, comparison, checked, log)
+        manifest = Manifest(
+            **built.facts.model_dump(),
+            precision=request.options.precision,
+            target=request.options.target,
+            algorithm=request.options.algorithm if calibrated else None,
+            source=SourceFacts(
+                file=request.model.name,
+                sha256=built.checkpoint.sha256,
+                looks_like=f"YOLOv5 {built.checkpoint.looks_like}",
+            ),
+            calibration=calibrated and calibrated.facts(),
+            tools={name: version(name) for name in _TOOLS},
+            agreement=verdict.agreement,
+            warnings=verdict.warnings,
+            files=_file_facts(partial),
+        )
+        (partial / MANIFEST).write_text(manifest.to_yaml(), "utf-8")
+    if (failed / "report.txt").exists():  # of an earlier try, and out of date
+        shutil.rmtree(failed)
+
+
+def _file_facts(folder: Path) -> dict[str, FileFacts]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    content = {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    return {
+        name: FileFacts(sha256=sha256_of(data), size=len(data)) for name, data in content.items()
+    }

@@ -1,0 +1,39 @@
+"""What a checkpoint or an ONNX file is, for runtime's table of inspectors."""
+
+from pathlib import Path
+from typing import Any
+
+from convert.checkpoint import read_checkpoint
+from convert.opening import open_onnx
+from runtime.inspection import describe, describe_facts
+from runtime.manifest import sha256_of
+
+
+def inspect_checkpoint(path: Path) -> dict[str, Any]:
+    """Plain data about a checkpoint. Raises UserError for one that cannot be converted."""
+    checkpoint = read_checkpoint(path)
+    weights = sum(
+        array.size
+        for layer in checkpoint.layers
+        for _, module in layer.module.walk()
+        for array in module.parameters.values()
+    )
+    weights += sum(
+        array.size for conv in checkpoint.head.convs for array in conv.parameters.values()
+    )
+    return describe(
+        "checkpoint", checkpoint.anchors, checkpoint.class_names, checkpoint.input_channels
+    ) | {
+        "sha256": checkpoint.sha256,
+        "looks_like": f"YOLOv5 {checkpoint.looks_like}",
+        "weights": "EMA" if checkpoint.ema else "model",
+        "precision": "fp16" if checkpoint.half else "fp32",
+        "layers": len(checkpoint.layers) + 1,
+        "parameters": weights,
+    }
+
+
+def inspect_onnx(path: Path) -> dict[str, Any]:
+    """Plain data about a deploy graph. Raises UserError."""
+    model = open_onnx(path, None)
+    return describe_facts("onnx", model.facts) | {"sha256": sha256_of(model.onnx)}

@@ -1,0 +1,188 @@
+"""The command rkyolo. Host commands join it where the package convert is installed."""
+
+import json
+import re
+import signal
+import sys
+from collections import Counter
+from contextlib import ExitStack, closing
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TextIO
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from runtime import __version__
+from runtime.errors import CheckFailedError, UserError
+
+app = typer.Typer(
+    name="rkyolo",
+    help="YOLOv5 on Rockchip NPUs, with the same boxes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"rkyolo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    pass
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(width, height) from "640" or "480x640", height first as YOLOv5 has it. Raises UserError."""
+    found = re.fullmatch(r"(\d{1,5})(?:[xX,](\d{1,5}))?", text.strip())
+    if not found:
+        raise UserError(f"--size {text} is no size: give one number, or HEIGHTxWIDTH like 480x640")
+    height = int(found[1])
+    width = int(found[2] or height)
+    if not (0 < height <= 16384 and 0 < width <= 16384):
+        raise UserError(f"--size {text} is out of range")
+    return width, height
+
+
+@app.command()
+def inspect(
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE|BUNDLE", help="A .pt, .onnx, .rknn or bundle.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print plain data.")] = False,
+) -> None:
+    """Say what a model is: anchors, strides, classes, and where it comes from."""
+    from runtime import inspection
+
+    plain = inspection.inspect(path)
+    if as_json:
+        print(json.dumps(plain, indent=1))
+    else:
+        _show_inspection(path, plain)
+
+
+@app.command()
+def detect(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL|BUNDLE", help="A .pt, .onnx, .rknn or bundle.")
+    ],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT...", help="Pictures, folders, videos.")
+    ],
+    size: Annotated[
+        str | None, typer.Option(help="640 or HxW; what the model was built for.")
+    ] = None,
+    backend: Annotated[
+        str, typer.Option(help="auto, onnxruntime, opencv, simulator or rknnlite.")
+    ] = "auto",
+    score: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Score threshold [0.25].")
+    ] = None,
+    iou: Annotated[float | None, typer.Option(min=0, max=1, help="IoU threshold [0.45].")] = None,
+    json_to: Annotated[
+        str | None, typer.Option("--json", metavar="FILE|-", help="Write JSON lines.")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write annotated files.")
+    ] = None,
+) -> None:
+    """Find objects in pictures and videos."""
+    from runtime.backends import open_backend
+    from runtime.detector import Detector
+    from runtime.model import open_model
+    from runtime.pictures import find_files, read_pictures
+    from runtime.results import AnnotatedFiles, json_line
+
+    files = find_files(inputs)
+    opened = open_model(model, parse_size(size) if size else None)
+    chosen = {name: value for name, value in (("score", score), ("iou", iou)) if value is not None}
+    thresholds = opened.thresholds.model_copy(update=chosen)
+    names = opened.facts.class_names
+    with ExitStack() as stack:
+        lines = stack.enter_context(_json_output(json_to))
+        annotated = stack.enter_context(AnnotatedFiles(save, names)) if save else None
+        running = stack.enter_context(closing(open_backend(backend, opened)))
+        detector = Detector(running, opened.facts, thresholds)
+        for picture in read_pictures(files):
+            found = detector(picture.bgr)
+            if lines:
+                print(json_line(picture, found, names), file=lines)
+            if json_to != "-":
+                _show_found(picture, found, names)
+            if annotated:
+                annotated.write(picture, found)
+
+
+def _json_output(target: str | None) -> Any:
+    """A context that gives the stream for JSON lines, or None."""
+    from contextlib import contextmanager, nullcontext
+
+    from runtime.files import whole_file
+
+    @contextmanager
+    def file() -> Any:
+        with whole_file(Path(target)) as partial, partial.open("w", encoding="utf-8") as stream:
+            yield stream
+
+    if target is None:
+        return nullcontext()
+    return nullcontext(sys.stdout) if target == "-" else file()
+
+
+def _show_found(picture: Any, found: Any, names: tuple[str, ...]) -> None:
+    height, width = picture.bgr.shape[:2]
+    counts = Counter(names[i] for i in found.class_id.tolist())
+    what = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
+    frame = "" if picture.frames_per_second is None else f" frame {picture.frame}"
+    print(f"{picture.file}{frame} {width}x{height}: {what}")
+
+
+def _show_inspection(path: Path, plain: dict[str, Any]) -> None:
+    console = Console(highlight=False, markup=False)
+    console.print(f"{path}: {plain['kind']}")
+    hidden = {"kind", "anchors_px", "strides", "names", "outputs", "agreement", "source", "tools"}
+    for key, value in plain.items():
+        if key not in hidden and value not in (None, []):
+            console.print(f"  {key}: {value}")
+    if plain["names"]:
+        console.print(f"  names: {', '.join(plain['names'])}")
+    for output in plain.get("outputs", []):
+        console.print(f"  output {output['name']}: {' x '.join(map(str, output['shape']))}")
+    if plain.get("agreement"):
+        console.print(f"  agreement with float: F1 {plain['agreement']['f1']:.4f}")
+    if plain["anchors_px"]:
+        table = Table("stride", "anchors, width x height in pixels")
+        for stride, pairs in zip(plain["strides"], plain["anchors_px"], strict=True):
+            table.add_row(str(stride), "  ".join(f"{w:g} x {h:g}" for w, h in pairs))
+        console.print(table)
+
+
+def main() -> NoReturn:
+    """Run the command line. Exit codes: 0 fine, 1 a check failed, 2 bad input or configuration."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left half-written
+    if find_spec("convert") is not None:
+        from convert.cli import register
+
+        register(app)
+    try:
+        app()
+        sys.exit(0)
+    except UserError as error:
+        _fail(f"error: {' '.join(str(error).split())}", 2, sys.stderr)
+    except CheckFailedError as error:
+        _fail(str(error), 1, sys.stderr)
+
+
+def _fail(text: str, code: int, stream: TextIO) -> NoReturn:
+    print(text, file=stream)
+    sys.exit(code)
