@@ -21,12 +21,15 @@ def export(
     simplified by onnxsim, which compares both graphs on random input. Raises UserError."""
     facts = facts_for(checkpoint, wh, activation)
     graph = deploy_graph(checkpoint, facts)
+    del checkpoint  # the largest thing there is, and no longer needed
     if graph.ByteSize() > _LARGEST:
-        raise UserError(f"{checkpoint.path} is larger than the 2 GB an ONNX file can hold")
+        raise UserError("the network is larger than the 2 GB that an ONNX file can hold")
     if simplify:
         graph = simplified(graph)
-    onnx.checker.check_model(graph, full_check=True)
-    return facts, graph.SerializeToString()
+    data = graph.SerializeToString()
+    del graph
+    onnx.checker.check_model(data, full_check=True)
+    return facts, data
 
 
 def simplified(graph: onnx.ModelProto) -> onnx.ModelProto:

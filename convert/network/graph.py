@@ -60,19 +60,21 @@ class Graph:
             node.input[:] = [rename.get(name, name) for name in node.input]
             node.output[:] = [rename.get(name, name) for name in node.output]
         used = {name for node in nodes for name in node.input}
-        graph = helper.make_graph(
-            nodes,
-            "yolov5",
-            [_value_info(picture.name, picture)],
-            [_value_info(name, value) for name, value in outputs],
-            [_tensor(name, array) for name, array in self._constants.items() if name in used],
-        )
-        return helper.make_model(
-            graph,
+        model = helper.make_model(
+            helper.make_graph(
+                nodes,
+                "yolov5",
+                [_value_info(picture.name, picture)],
+                [_value_info(name, value) for name, value in outputs],
+            ),
             producer_name="rkyolo",
             ir_version=IR_VERSION,
             opset_imports=[helper.make_opsetid("", OPSET)],
         )
+        # one at a time, so that the weights are never all there twice
+        for name in [name for name in self._constants if name in used]:
+            _set_tensor(model.graph.initializer.add(), name, self._constants.pop(name))
+        return model
 
     def _reachable(self, wanted: list[str]) -> list[onnx.NodeProto]:
         needed, kept = set(wanted), []
@@ -88,9 +90,9 @@ def _value_info(name: str, value: Map) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
-def _tensor(name: str, array: np.ndarray) -> TensorProto:
+def _set_tensor(tensor: TensorProto, name: str, array: np.ndarray) -> None:
     kind = TensorProto.INT64 if array.dtype.kind == "i" else TensorProto.FLOAT
     data = array.astype("<i8" if kind == TensorProto.INT64 else "<f4", copy=False)
-    return TensorProto(
-        name=name, data_type=kind, dims=array.shape, raw_data=np.ascontiguousarray(data).tobytes()
-    )
+    tensor.name, tensor.data_type = name, kind
+    tensor.dims.extend(array.shape)
+    tensor.raw_data = np.ascontiguousarray(data).tobytes()

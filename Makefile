@@ -1,0 +1,63 @@
+# rkyolo: make help lists what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# The default job is the demo. A model of your own needs pictures of your own.
+DEMO := models/demo
+ifeq ($(origin MODEL),undefined)
+MODEL := $(DEMO)/shapes.pt
+CALIBRATION ?= $(DEMO)/calibration
+endif
+OUT ?= models/$(basename $(notdir $(MODEL)))
+SIZE ?= 640
+
+.DEFAULT_GOAL := help
+.PHONY: help setup convert test lint bench clean
+
+help: ## Show this list.
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@echo
+	@echo 'make convert MODEL=best.pt CALIBRATION=pictures/ OUT=models/mine SIZE=640'
+	@echo 'ARGS="--activation none" passes options on; TORCH_INDEX=URL takes torch from there.'
+
+setup: $(VENV)/.ready ## Make .venv with everything the host needs.
+
+convert: $(VENV)/.ready ## Convert a model; by default the demo.
+	$(BIN)/rkyolo convert '$(MODEL)' -o '$(OUT)' --size '$(SIZE)' \
+	  $(if $(CALIBRATION),--calibration '$(CALIBRATION)') $(if $(CHECK),--check '$(CHECK)') $(ARGS)
+
+test: $(VENV)/.ready-test ## Run all tests, on the real toolkit and its simulator.
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.ready-test ## Check style.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(VENV)/.ready-test ## Measure, and print ratios against references in the same run.
+	$(BIN)/python tests/bench/run.py $(ARGS)
+
+clean: ## Remove what was made, the environment too.
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# host first, so that torch finds what it needs; the toolkit without its own list, see its file
+$(VENV)/.ready: requirements/host.txt requirements/torch.txt requirements/toolkit.txt setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || { \
+	  echo 'error: Python 3.10 to 3.12 is needed: make PYTHON=python3.11 ...' >&2; exit 2; }
+	@test "$$(uname -sm)" = 'Linux x86_64' || { \
+	  echo 'error: the vendor'\''s toolkit runs on x86-64 Linux only' >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+	  test "$$(id -u)" = 0 && apt-get update -q && apt-get install -qy python3-venv; } || { \
+	  echo 'error: Python has no venv: sudo apt install python3-venv' >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -q -r requirements/host.txt
+	$(PIP) install -q $(if $(TORCH_INDEX),--index-url '$(TORCH_INDEX)') -r requirements/torch.txt
+	$(PIP) install -q --no-deps -r requirements/toolkit.txt
+	$(PIP) install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.ready-test: $(VENV)/.ready requirements/test.txt
+	$(PIP) install -q -r requirements/test.txt
+	@touch $@

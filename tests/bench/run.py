@@ -1,0 +1,240 @@
+"""make bench: what rkyolo takes, against references measured in the same run.
+
+Every figure is the median of several rounds, references and candidates taken in turns, so that a
+ratio holds on a machine whose speed drifts. A target is what the figure should reach.
+"""
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from scenes import facts_of, scene  # noqa: E402
+
+from runtime.decode import Decoder, Tensor  # noqa: E402
+from runtime.manifest import Facts, Thresholds  # noqa: E402
+from runtime.nms import nms  # noqa: E402
+
+DEMO = ROOT / "models" / "demo"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a figure, and the bound it should keep."""
+
+    what: str
+    figure: float
+    unit: str
+    bound: str
+    reached: bool
+
+
+def main() -> None:
+    console = Console(highlight=False)
+    rows = [*decode_rows()]
+    with tempfile.TemporaryDirectory() as folder:
+        rows += export_rows(Path(folder))
+        rows += convert_rows(Path(folder))
+    table = Table("what", "measured", "target", "")
+    for row in rows:
+        table.add_row(
+            row.what, f"{row.figure:.3g} {row.unit}", row.bound, "" if row.reached else "missed"
+        )
+    console.print(table)
+
+
+def at_most(what: str, figure: float, unit: str, bound: float) -> Row:
+    return Row(what, figure, unit, f"at most {bound:g}", figure <= bound)
+
+
+def at_least(what: str, figure: float, unit: str, bound: float) -> Row:
+    return Row(what, figure, unit, f"at least {bound:g}", figure >= bound)
+
+
+def in_turns(candidates: dict[str, Callable[[], object]], rounds: int, each_s: float) -> dict:
+    """Median seconds a call, one candidate after the other in every round."""
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    calls = {}
+    for name, function in candidates.items():
+        function()
+        start = time.perf_counter()
+        function()
+        calls[name] = max(1, int(each_s / (time.perf_counter() - start)))
+    for _ in range(rounds):
+        for name, function in candidates.items():
+            start = time.perf_counter()
+            for _ in range(calls[name]):
+                function()
+            times[name].append((time.perf_counter() - start) / calls[name])
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+# decode and suppression, 80 classes at 640
+
+
+def decode_rows() -> list[Row]:
+    facts, thresholds = facts_of(), Thresholds()
+    decoder = Decoder(facts, thresholds)
+
+    def fast(tensors: list[Tensor]) -> np.ndarray:
+        found = decoder(tensors)
+        return nms(found.xyxy, found.score, found.class_id, thresholds.iou, 300)
+
+    rows = []
+    for name, objects, candidates, most_ms, least_ratio in (
+        ("sparse", 5, 15, 0.15, 20),
+        ("crowded", 100, 1500, 2.0, 3),
+    ):
+        tensors = scene(facts, objects, candidates, np.random.default_rng(0))
+        planes = objectness_planes(facts, tensors)
+        measured = in_turns(
+            {
+                "fast": lambda t=tensors: fast(t),
+                "full grid": lambda t=tensors: full_grid(facts, thresholds, t),
+                "floor": lambda p=planes: [np.flatnonzero(plane > -1.0986) for plane in p],
+            },
+            rounds=9,
+            each_s=0.1,
+        )
+        ms = measured["fast"] * 1e3
+        found = decoder(tensors)
+        label = f"decode + NMS, {name} ({len(found.score)} candidates, {len(fast(tensors))} kept)"
+        rows.append(at_most(label, ms, "ms", most_ms))
+        ratio = measured["full grid"] / measured["fast"]
+        rows.append(at_least("  full-grid reference / fast", ratio, "times", least_ratio))
+        if name == "sparse":
+            rows.append(
+                at_most("  fast / floor", measured["fast"] / measured["floor"], "times", 6)
+            )
+    return rows
+
+
+def objectness_planes(facts: Facts, tensors: list[Tensor]) -> list[np.ndarray]:
+    each = 5 + facts.classes
+    return [
+        plane
+        for tensor in tensors
+        for plane in tensor.array.reshape(-1, each, *tensor.array.shape[2:])[:, 4].reshape(
+            -1, tensor.array.shape[2] * tensor.array.shape[3]
+        )
+    ]
+
+
+def full_grid(facts: Facts, thresholds: Thresholds, tensors: list[Tensor]) -> np.ndarray:
+    """The usual way: sigmoid and boxes of every cell, then filter, then the same suppression."""
+    boxes, scores, classes = [], [], []
+    each = 5 + facts.classes
+    for head, tensor in zip(facts.anchors.heads, tensors, strict=True):
+        ny, nx = tensor.array.shape[2:]
+        q = tensor.array.reshape(len(head.wh_px), each, ny, nx).transpose(0, 2, 3, 1)
+        q = 1 / (1 + np.exp(-q))
+        grid = np.stack(np.meshgrid(np.arange(nx), np.arange(ny)), -1).astype(np.float32)
+        centre = (q[..., :2] * 2 - np.float32(0.5) + grid) * np.float32(head.stride)
+        half = (q[..., 2:4] * 2) ** 2 * head.wh_px[:, None, None] / 2
+        score = q[..., 5:] * q[..., 4:5]
+        best = score.argmax(-1)
+        boxes.append(np.concatenate((centre - half, centre + half), -1).reshape(-1, 4))
+        scores.append(np.take_along_axis(score, best[..., None], -1).reshape(-1))
+        classes.append(best.reshape(-1))
+    xyxy, score, class_id = (np.concatenate(parts) for parts in (boxes, scores, classes))
+    keep = score > thresholds.score
+    return nms(xyxy[keep], score[keep], class_id[keep], thresholds.iou, 300)
+
+
+# export, the whole process
+
+
+def export_rows(folder: Path) -> list[Row]:
+    from stock import save_stock
+
+    checkpoint = folder / "yolov5s.pt"
+    save_stock(checkpoint, "s")
+    rows = []
+    for label, options, most_s, most_mb in (
+        ("export yolov5s-sized, --no-simplify", ["--no-simplify"], 1.2, 300),
+        ("export yolov5s-sized, onnxsim and its check", [], 3.0, 700),
+    ):
+        runs = [whole_process(checkpoint, folder, options) for _ in range(5)]
+        rows.append(at_most(label, statistics.median(s for s, _ in runs), "s", most_s))
+        rows.append(at_most("  peak memory", statistics.median(mb for _, mb in runs), "MB", most_mb))
+    return rows
+
+
+def whole_process(checkpoint: Path, folder: Path, options: list[str]) -> tuple[float, float]:
+    """(wall seconds, peak MB) of one export by the installed command."""
+    command = [str(Path(sys.executable).with_name("rkyolo")), "export", str(checkpoint)]
+    command += ["-o", str(folder / "out.onnx"), *options]
+    start = time.perf_counter()
+    quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+    pid = os.posix_spawn(command[0], command, os.environ, file_actions=quiet)
+    _, status, usage = os.wait4(pid, 0)
+    if status:
+        raise RuntimeError(f"{command} failed")
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
+
+
+# convert, against the toolkit's own work in it
+
+
+def convert_rows(folder: Path) -> list[Row]:
+    from stock import save_stock
+
+    checkpoint = folder / "yolov5s-again.pt"
+    save_stock(checkpoint, "s")
+    own, toolkit = [], []
+    for _ in range(3):
+        seconds = convert_seconds(checkpoint, folder / "bundle")
+        toolkit.append(seconds["build"])
+        own.append(seconds["all"] - sum(s for name, s in seconds.items() if name != "all"))
+    share = statistics.median(a / b for a, b in zip(own, toolkit, strict=True)) * 100
+    return [
+        Row("convert yolov5s-sized: toolkit's load + build", statistics.median(toolkit), "s", "", True),
+        at_most("  everything of ours, as a share of that", share, "%", 25),
+    ]
+
+
+def convert_seconds(checkpoint: Path, out: Path) -> dict[str, float]:
+    """Seconds of a conversion as a whole and in each of the toolkit's calls. The random network
+    finds nothing, so the check is told to pass."""
+    from convert import bundle, quantize
+    from convert.progress import Steps
+
+    spent: dict[str, float] = {}
+
+    class Timed(quantize.Toolkit):
+        def _receive(self):
+            start = time.perf_counter()
+            try:
+                return super()._receive()
+            finally:
+                name = self._asked if self._started else "import"
+                spent[name] = spent.get(name, 0.0) + time.perf_counter() - start
+
+        def _send(self, *request):
+            self._asked = request[0]
+            super()._send(*request)
+
+    bundle.Toolkit, plain = Timed, bundle.Toolkit
+    try:
+        request = bundle.Request(checkpoint, out, DEMO / "calibration", least_f1=0.0)
+        start = time.perf_counter()
+        bundle.convert(request, Steps(quiet=True))
+        spent["all"] = time.perf_counter() - start
+    finally:
+        bundle.Toolkit = plain
+    return spent
+
+
+if __name__ == "__main__":
+    main()
