@@ -114,9 +114,7 @@ def decode_rows() -> list[Row]:
         ratio = measured["full grid"] / measured["fast"]
         rows.append(at_least("  full-grid reference / fast", ratio, "times", least_ratio))
         if name == "sparse":
-            rows.append(
-                at_most("  fast / floor", measured["fast"] / measured["floor"], "times", 6)
-            )
+            rows.append(at_most("  fast / floor", measured["fast"] / measured["floor"], "times", 6))
     return rows
 
 
@@ -167,7 +165,9 @@ def export_rows(folder: Path) -> list[Row]:
     ):
         runs = [whole_process(checkpoint, folder, options) for _ in range(5)]
         rows.append(at_most(label, statistics.median(s for s, _ in runs), "s", most_s))
-        rows.append(at_most("  peak memory", statistics.median(mb for _, mb in runs), "MB", most_mb))
+        rows.append(
+            at_most("  peak memory", statistics.median(mb for _, mb in runs), "MB", most_mb)
+        )
     return rows
 
 
@@ -199,7 +199,13 @@ def convert_rows(folder: Path) -> list[Row]:
         own.append(seconds["all"] - sum(s for name, s in seconds.items() if name != "all"))
     share = statistics.median(a / b for a, b in zip(own, toolkit, strict=True)) * 100
     return [
-        Row("convert yolov5s-sized: toolkit's load + build", statistics.median(toolkit), "s", "", True),
+        Row(
+            "convert yolov5s-sized: toolkit's load + build",
+            statistics.median(toolkit),
+            "s",
+            "",
+            True,
+        ),
         at_most("  everything of ours, as a share of that", share, "%", 25),
     ]
 

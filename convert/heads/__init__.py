@@ -1,0 +1,5 @@
+"""Any YOLOv5 ONNX: its head tensors by structure, its anchors from its own decode, and the proof."""
+
+from convert.heads.source import OnnxSource, read_onnx
+
+__all__ = ["OnnxSource", "read_onnx"]

@@ -1,0 +1,276 @@
+"""A YOLOv5 ONNX as a source of deploy graphs: heads, strides, anchors, names, and the cut."""
+
+import ast
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from anchors import AnchorHead, Anchors
+from convert.heads.find import conv_tensors, cut_graph, rename, tail_operations
+from convert.heads.load import LoadedGraph, fix_size, load_graph
+from convert.heads.probe import Block, HeadMap, probe_outputs
+from convert.heads.run import run_graph
+from convert.network.deploy import METADATA_KEY, check_size
+from runtime.errors import UserError
+from runtime.manifest import Activation, Facts, HeadFacts, InputFacts
+
+DEFAULT_WH = (640, 640)
+_MOST_HEADS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxSource:
+    """An ONNX file whose heads are known. Heads are ordered by stride.
+
+    model: the whole graph, float32, its size fixed to wh. anchors: found in the graph's decode or
+    given by the user, None where neither. found_anchors: whether they were in the graph itself.
+    """
+
+    path: Path
+    sha256: str
+    model: onnx.ModelProto
+    input_name: str
+    input_channels: int
+    wh: tuple[int, int]
+    fixed: bool
+    heads: tuple[HeadMap, ...]
+    blocks: tuple[Block, ...]
+    anchors: Anchors | None
+    found_anchors: bool
+    class_names: tuple[str, ...] | None
+    looks_like: str
+    original_outputs: tuple[str, ...] = field(default=())
+
+    @property
+    def decodes(self) -> bool:
+        return any(block.form == "decoded" for block in self.blocks)
+
+
+def read_onnx(
+    path: Path,
+    wh: tuple[int, int] | None = None,
+    anchors: Anchors | None = None,
+    names: tuple[str, ...] | None = None,
+) -> OnnxSource:
+    """Find the heads of an ONNX file, and its anchors where it decodes.
+
+    wh: the input (width, height); needed only where the file leaves it open (then 640 x 640 by
+    default), refused where it is another than the file's. anchors, names: what the user knows of
+    the model; used where the file does not say, and an error where it says otherwise. Raises
+    UserError for what is no YOLOv5 detection graph.
+    """
+    loaded = load_graph(path)
+    wh = _choose_size(loaded, wh)
+    fix_size(loaded, wh)
+    picture = np.random.default_rng(0).random((1, loaded.channels, wh[1], wh[0]), np.float32)
+    feeds = {loaded.input_name: picture}
+    heads = _heads(loaded, feeds, wh)
+    check_size(wh, heads[-1].stride)
+    blocks = probe_outputs(loaded.model, heads, feeds, path)
+    metadata = {item.key: item.value for item in loaded.model.metadata_props}
+    own = _own_facts(metadata, path)
+    found = _found_anchors(heads, blocks, path) or (own.anchors if own else None)
+    chosen = _agreed(found, anchors, heads, path)
+    classes = _class_count(heads, blocks, chosen, path)
+    return OnnxSource(
+        path=path,
+        sha256=loaded.sha256,
+        model=loaded.model,
+        input_name=loaded.input_name,
+        input_channels=loaded.channels,
+        wh=wh,
+        fixed=loaded.input_wh is not None,
+        heads=heads,
+        blocks=tuple(blocks),
+        anchors=chosen,
+        found_anchors=found is not None,
+        class_names=_class_names(own, metadata, names, classes, path),
+        looks_like=f"ONNX by {loaded.model.producer_name or 'unknown'} "
+        f"{loaded.model.producer_version}".strip(),
+        original_outputs=tuple(value.name for value in loaded.model.graph.output),
+    )
+
+
+def onnx_facts(source: OnnxSource, activation: Activation) -> Facts:
+    """The decode facts of the cut graph. Raises UserError where the anchors are not known."""
+    if source.anchors is None or source.class_names is None:
+        raise UserError(
+            f"{source.path} does not decode, so its anchors are not in it: give --anchors with the"
+            " .pt it was exported from, a preset (coco-p5, coco-p6), the model's yaml, or the"
+            " vendor's RK_anchors.txt"
+        )
+    return Facts(
+        input=InputFacts(width=source.wh[0], height=source.wh[1], channels=source.input_channels),
+        heads=tuple(
+            HeadFacts(
+                output=f"head{i}_stride{head.stride}",
+                stride=head.stride,
+                anchors_px=head.wh_px.tolist(),
+            )
+            for i, head in enumerate(source.anchors.heads)
+        ),
+        activation=activation,
+        class_names=source.class_names,
+    )
+
+
+def onnx_deploy_graph(source: OnnxSource, facts: Facts) -> onnx.ModelProto:
+    """The graph from the picture to its heads, and a Sigmoid behind them if the facts say so."""
+    shapes = [facts.head_shape(i) for i in range(len(facts.heads))]
+    outputs = [(head.name, shape) for head, shape in zip(source.heads, shapes, strict=True)]
+    model = cut_graph(source.model, outputs)
+    logits = {
+        head.name: f"{wanted.output}_logits" if facts.activation == "sigmoid" else wanted.output
+        for head, wanted in zip(source.heads, facts.heads, strict=True)
+    }
+    rename(model, logits | {source.input_name: "images"})
+    if facts.activation == "sigmoid":
+        del model.graph.output[:]
+        for wanted, shape in zip(facts.heads, shapes, strict=True):
+            node = helper.make_node("Sigmoid", [f"{wanted.output}_logits"], [wanted.output])
+            model.graph.node.append(node)
+            model.graph.output.append(
+                helper.make_tensor_value_info(wanted.output, TensorProto.FLOAT, shape)
+            )
+    model.producer_name = "rkyolo"
+    helper.set_model_props(model, {METADATA_KEY: facts.to_json()})
+    return model
+
+
+def _choose_size(loaded: LoadedGraph, wh: tuple[int, int] | None) -> tuple[int, int]:
+    if loaded.input_wh is None:
+        return wh or DEFAULT_WH
+    if wh is not None and wh != loaded.input_wh:
+        width, height = loaded.input_wh
+        raise UserError(
+            f"{loaded.path} takes pictures of {height}x{width} (height x width): leave --size out,"
+            " or export again with another one"
+        )
+    return loaded.input_wh
+
+
+def _heads(
+    loaded: LoadedGraph, feeds: dict[str, np.ndarray], wh: tuple[int, int]
+) -> tuple[HeadMap, ...]:
+    """The head tensors, the finest grid first."""
+    names = conv_tensors(loaded.model.graph)
+    if not names:
+        raise UserError(f"{loaded.path} has no convolution behind its outputs: it is no YOLOv5")
+    if "Softmax" in tail_operations(loaded.model.graph, names) or len(names) > _MOST_HEADS:
+        raise UserError(
+            f"{loaded.path} ends in {len(names)} convolutions, and YOLOv5 in one a head: it looks"
+            " anchor-free (YOLOv8 or later), which rkyolo does not handle"
+        )
+    cut = cut_graph(loaded.model, [(name, None) for name in names])
+    values = run_graph(cut, feeds, loaded.path)
+    found = [_head_map(name, values[name], wh, loaded.path) for name in names]
+    return tuple(sorted(found, key=lambda head: head.stride))
+
+
+def _head_map(name: str, value: np.ndarray, wh: tuple[int, int], path: Path) -> HeadMap:
+    if value.ndim != 4 or value.shape[0] != 1 or 0 in value.shape:
+        raise UserError(f"{path}: tensor {name} has shape {value.shape} and is no head")
+    ny, nx = value.shape[2:]
+    if wh[0] % nx or wh[1] % ny or wh[0] // nx != wh[1] // ny:
+        raise UserError(
+            f"{path}: tensor {name} is {ny}x{nx} for a picture of {wh[1]}x{wh[0]}, which is no whole"
+            " stride: it is no head of YOLOv5"
+        )
+    if not np.isfinite(value).all():
+        raise UserError(
+            f"{path}: tensor {name} is not finite: weights are NaN, infinite or damaged"
+        )
+    return HeadMap(name, value.shape, wh[0] // nx)
+
+
+def _own_facts(metadata: dict[str, str], path: Path) -> Facts | None:
+    """What rkyolo itself wrote into the file."""
+    text = metadata.get(METADATA_KEY)
+    return None if text is None else Facts.from_json(text, str(path))
+
+
+def _found_anchors(heads: tuple[HeadMap, ...], blocks: list[Block], path: Path) -> Anchors | None:
+    found = {block.head: block.wh_px for block in blocks if block.form == "decoded"}
+    if not found:
+        return None
+    if len(found) != len(heads):
+        raise UserError(f"{path} decodes only {len(found)} of its {len(heads)} heads")
+    return Anchors(tuple(AnchorHead(head.stride, found[i]) for i, head in enumerate(heads)))
+
+
+def _agreed(
+    found: Anchors | None, given: Anchors | None, heads: tuple[HeadMap, ...], path: Path
+) -> Anchors | None:
+    """The anchors, once what is in the file and what the user says are held together."""
+    if found and given and not found.is_close(given):
+        raise UserError(
+            f"{path} holds the anchors {_text(found)} and --anchors says {_text(given)}: leave"
+            " --anchors out, or give the right model"
+        )
+    chosen = found or given
+    strides = tuple(head.stride for head in heads)
+    if chosen and chosen.strides != strides:
+        raise UserError(
+            f"{path} has heads of strides {strides}, and the anchors are for {chosen.strides}"
+        )
+    return chosen
+
+
+def _text(anchors: Anchors) -> str:
+    heads = (
+        f"stride {head.stride}: " + " ".join(f"{w:g}x{h:g}" for w, h in head.wh_px)
+        for head in anchors.heads
+    )
+    return f"({'; '.join(heads)})"
+
+
+def _class_count(
+    heads: tuple[HeadMap, ...], blocks: list[Block], anchors: Anchors | None, path: Path
+) -> int | None:
+    """nc, from the outputs' rows, or from channels and anchors; None where neither tells."""
+    counts = {block.each - 5 for block in blocks if block.each}
+    if anchors:
+        for head, wanted in zip(heads, anchors.heads, strict=True):
+            each, rest = divmod(head.shape[1], len(wanted.wh_px))
+            counts.add(-1 if rest else each - 5)
+    if len(counts) > 1 or min(counts, default=1) < 1:
+        channels = ", ".join(str(head.shape[1]) for head in heads)
+        raise UserError(
+            f"{path} has heads of {channels} channels, which the anchors do not divide into"
+            " (5 + classes) each: they belong to another model"
+        )
+    return counts.pop() if counts else None
+
+
+def _class_names(
+    own: Facts | None,
+    metadata: dict[str, str],
+    given: tuple[str, ...] | None,
+    classes: int | None,
+    path: Path,
+) -> tuple[str, ...] | None:
+    if classes is None:
+        return None
+    for names in (own.class_names if own else None, _names_in(metadata), given):
+        if names and len(names) == classes:
+            return names
+        if names and names is given:
+            raise UserError(f"{path} has {classes} classes, and --anchors names {len(names)}")
+    return tuple(f"class{i}" for i in range(classes))
+
+
+def _names_in(metadata: dict[str, str]) -> tuple[str, ...] | None:
+    """Names that export.py keeps in the file, as the text of a list or a dict."""
+    text = metadata.get("names", "")
+    try:
+        names = ast.literal_eval(text) if len(text) < 1_000_000 else None
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    if isinstance(names, dict):
+        names = [names.get(i) for i in range(len(names))]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return None
+    return tuple("".join(c if c.isprintable() else "?" for c in name)[:200] for name in names)
