@@ -1,4 +1,4 @@
-"""Any YOLOv5 ONNX: its head tensors by structure, its anchors from its own decode, and the proof."""
+"""Any YOLOv5 ONNX: its heads by structure, its anchors from its own decode, and the proof."""
 
 from convert.heads.source import OnnxSource, read_onnx
 

@@ -57,7 +57,7 @@ def cut_graph(
 
 
 def rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
-    """Give tensors other names, in place; a tensor that had such a name already gets out of the way."""
+    """Give tensors other names, in place; one that had such a name already gets out of the way."""
     taken = {name: f"{name}_before" for name in names.values()}
     change = taken | names
     for node in model.graph.node:

@@ -99,8 +99,8 @@ def _load_external_data(model: onnx.ModelProto, path: Path) -> None:
         place = folder / facts.get("location", "")
         if place.resolve().parent != folder or not place.is_file():
             raise UserError(
-                f"{path} keeps weights in {facts.get('location', '')!r}, which is no file beside it:"
-                " copy both files into one folder"
+                f"{path} keeps weights in {facts.get('location', '')!r}, which is no file beside"
+                " it: copy both files into one folder"
             )
         try:
             offset, size = int(facts.get("offset", 0)), place.stat().st_size

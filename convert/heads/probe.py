@@ -152,8 +152,8 @@ def _match(
         mask = np.allclose(block[:, unlike[0] :], tail, **_CLOSE)
         what = "a segmentation model's mask coefficients" if mask else "landmarks or other numbers"
         raise UserError(
-            f"{origin}: of the {each} numbers a row of {name}, those from {unlike[0]} on are no class"
-            f" scores but {what}: rkyolo handles plain box heads only"
+            f"{origin}: of the {each} numbers a row of {name}, those from {unlike[0]} on are no"
+            f" class scores but {what}: rkyolo handles plain box heads only"
         )
     if np.allclose(block[:, :4], q[:, :4], **_CLOSE):
         return Block(index, name, "sigmoid", start, each)

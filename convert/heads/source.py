@@ -1,7 +1,8 @@
 """A YOLOv5 ONNX as a source of deploy graphs: heads, strides, anchors, names, and the cut."""
 
 import ast
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from convert.heads.run import run_graph
 from convert.network.deploy import METADATA_KEY, check_size
 from runtime.errors import UserError
 from runtime.manifest import Activation, Facts, HeadFacts, InputFacts
+
+AnchorsOf = Callable[[tuple[int, ...]], Anchors]
+"""Anchors a user gives, once the strides of the heads they are for are known."""
 
 DEFAULT_WH = (640, 640)
 _MOST_HEADS = 5
@@ -42,7 +46,6 @@ class OnnxSource:
     found_anchors: bool
     class_names: tuple[str, ...] | None
     looks_like: str
-    original_outputs: tuple[str, ...] = field(default=())
 
     @property
     def decodes(self) -> bool:
@@ -52,15 +55,15 @@ class OnnxSource:
 def read_onnx(
     path: Path,
     wh: tuple[int, int] | None = None,
-    anchors: Anchors | None = None,
+    anchors: AnchorsOf | None = None,
     names: tuple[str, ...] | None = None,
 ) -> OnnxSource:
     """Find the heads of an ONNX file, and its anchors where it decodes.
 
     wh: the input (width, height); needed only where the file leaves it open (then 640 x 640 by
-    default), refused where it is another than the file's. anchors, names: what the user knows of
-    the model; used where the file does not say, and an error where it says otherwise. Raises
-    UserError for what is no YOLOv5 detection graph.
+    default), refused where it is another than the file's. anchors (from the heads' strides), names:
+    what the user knows of the model; used where the file does not say, and an error where it says
+    otherwise. Raises UserError for what is no YOLOv5 detection graph.
     """
     loaded = load_graph(path)
     wh = _choose_size(loaded, wh)
@@ -73,7 +76,8 @@ def read_onnx(
     metadata = {item.key: item.value for item in loaded.model.metadata_props}
     own = _own_facts(metadata, path)
     found = _found_anchors(heads, blocks, path) or (own.anchors if own else None)
-    chosen = _agreed(found, anchors, heads, path)
+    strides = tuple(head.stride for head in heads)
+    chosen = _agreed(found, anchors(strides) if anchors else None, strides, path)
     classes = _class_count(heads, blocks, chosen, path)
     return OnnxSource(
         path=path,
@@ -90,7 +94,6 @@ def read_onnx(
         class_names=_class_names(own, metadata, names, classes, path),
         looks_like=f"ONNX by {loaded.model.producer_name or 'unknown'} "
         f"{loaded.model.producer_version}".strip(),
-        original_outputs=tuple(value.name for value in loaded.model.graph.output),
     )
 
 
@@ -176,8 +179,8 @@ def _head_map(name: str, value: np.ndarray, wh: tuple[int, int], path: Path) -> 
     ny, nx = value.shape[2:]
     if wh[0] % nx or wh[1] % ny or wh[0] // nx != wh[1] // ny:
         raise UserError(
-            f"{path}: tensor {name} is {ny}x{nx} for a picture of {wh[1]}x{wh[0]}, which is no whole"
-            " stride: it is no head of YOLOv5"
+            f"{path}: tensor {name} is {ny}x{nx} for a picture of {wh[1]}x{wh[0]}, which is no"
+            " whole stride: it is no head of YOLOv5"
         )
     if not np.isfinite(value).all():
         raise UserError(
@@ -202,7 +205,7 @@ def _found_anchors(heads: tuple[HeadMap, ...], blocks: list[Block], path: Path) 
 
 
 def _agreed(
-    found: Anchors | None, given: Anchors | None, heads: tuple[HeadMap, ...], path: Path
+    found: Anchors | None, given: Anchors | None, strides: tuple[int, ...], path: Path
 ) -> Anchors | None:
     """The anchors, once what is in the file and what the user says are held together."""
     if found and given and not found.is_close(given):
@@ -211,7 +214,6 @@ def _agreed(
             " --anchors out, or give the right model"
         )
     chosen = found or given
-    strides = tuple(head.stride for head in heads)
     if chosen and chosen.strides != strides:
         raise UserError(
             f"{path} has heads of strides {strides}, and the anchors are for {chosen.strides}"

@@ -1,0 +1,113 @@
+"""Proof that a cut graph with rkyolo's decode is the original graph, on one picture."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from convert.heads.probe import Block
+from convert.heads.run import run_graph
+from convert.heads.source import OnnxSource
+from runtime.backends import planar
+from runtime.decode import Decoder, Tensor
+from runtime.errors import UserError
+from runtime.manifest import Facts, Proof, Thresholds
+
+MOST_PX = 1e-2
+MOST_SCORE = 1e-4
+_MOST_LOGIT = 1e-3
+
+
+def prove(source: OnnxSource, facts: Facts, graph: bytes, picture: np.ndarray) -> Proof:
+    """Run the user's own graph, and the cut graph with the runtime's decode under these facts, on a
+    picture uint8 (1, h, w, c), and require the same.
+
+    Where the original decodes, every box and score is compared, which proves anchors, strides,
+    activation and output order; where it does not, its outputs are compared with the head maps,
+    which proves all but the anchors. Raises UserError where they differ.
+    """
+    inputs = planar(picture)
+    original = run_graph(source.model, {source.input_name: inputs}, source.path)
+    cut = run_graph(graph, {"images": inputs}, f"the graph cut from {source.path}")
+    maps = [cut[head.output] for head in facts.heads]
+    shapes = [facts.head_shape(i) for i in range(len(maps))]
+    if [array.shape for array in maps] != shapes:
+        _refuse(source, "heads of other shapes")
+    if source.decodes:
+        return _compare_boxes(source, facts, original, maps)
+    return _compare_maps(source, facts, original, maps)
+
+
+def _compare_boxes(
+    source: OnnxSource, facts: Facts, original: dict[str, np.ndarray], maps: Sequence[np.ndarray]
+) -> Proof:
+    """Every row of the original decode against the product's own decode, nothing filtered."""
+    found = Decoder(facts, Thresholds(score=0))([Tensor(array) for array in maps])
+    rows = np.concatenate([_rows(source, i, original) for i in range(len(source.heads))])
+    score = rows[:, 4:5] * rows[:, 5:]
+    if len(rows) != len(found.score):
+        kept = score.max(axis=1) > 0  # a score that has underflowed is no candidate
+        rows, score = rows[kept], score[kept]
+    if len(rows) != len(found.score):
+        _refuse(source, f"{len(found.score)} boxes instead of {len(rows)}")
+    half = rows[:, 2:4] / 2
+    xyxy = np.concatenate((rows[:, :2] - half, rows[:, :2] + half), axis=1)
+    px = float(np.abs(xyxy - found.xyxy).max())
+    chosen = score[np.arange(len(score)), found.class_id]
+    off = float(max(np.abs(chosen - found.score).max(), np.abs(score.max(1) - found.score).max()))
+    if not (px <= MOST_PX and off <= MOST_SCORE):
+        _refuse(source, f"boxes are off by up to {px:.3g} pixels and scores by up to {off:.3g}")
+    return Proof(compared="boxes", count=len(rows), largest_px=px, largest_value=off)
+
+
+def _compare_maps(
+    source: OnnxSource, facts: Facts, original: dict[str, np.ndarray], maps: Sequence[np.ndarray]
+) -> Proof:
+    """The original outputs against the head maps; logits are compared as sigmoids where one side
+    has those."""
+    largest, count = 0.0, 0
+    for block in source.blocks:
+        ours = maps[block.head]
+        theirs = _block_map(source, block, original)
+        if facts.activation == "sigmoid" and block.form == "logits":
+            theirs = _sigmoid(theirs)
+        elif facts.activation == "none" and block.form == "sigmoid":
+            ours = _sigmoid(ours)
+        largest = max(largest, float(np.abs(ours - theirs).max()))
+        count += ours.size
+    if not largest <= _MOST_LOGIT:
+        _refuse(source, f"head maps are off by up to {largest:.3g}")
+    return Proof(compared="head maps", count=count, largest_px=None, largest_value=largest)
+
+
+def _rows(source: OnnxSource, head: int, original: dict[str, np.ndarray]) -> np.ndarray:
+    """The original's decoded rows (n, 5 + nc) of one head."""
+    block = next(b for b in source.blocks if b.head == head and b.form == "decoded")
+    return _slice(source, block, original)
+
+
+def _slice(source: OnnxSource, block: Block, original: dict[str, np.ndarray]) -> np.ndarray:
+    _, channels, ny, nx = source.heads[block.head].shape
+    value = original[block.output]
+    count = channels // block.each * ny * nx
+    return value.reshape(-1, value.shape[-1])[block.start : block.start + count]
+
+
+def _block_map(source: OnnxSource, block: Block, original: dict[str, np.ndarray]) -> np.ndarray:
+    """A block in the shape of its head's map."""
+    shape = source.heads[block.head].shape
+    if block.start is None:
+        return original[block.output]
+    rows = _slice(source, block, original).reshape(-1, shape[2] * shape[3], block.each)
+    return rows.transpose(0, 2, 1).reshape(shape)
+
+
+def _sigmoid(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-values))
+
+
+def _refuse(source: OnnxSource, difference: str) -> None:
+    raise UserError(
+        f"the proof fails for {source.path}: cut and decoded by rkyolo it gives {difference}, so"
+        " its anchors, strides, activation or output order are not what was found; please report it"
+    )
