@@ -21,7 +21,8 @@ class AnchorHead:
     wh_px: np.ndarray
 
     def __post_init__(self) -> None:
-        wh_px = np.array(self.wh_px, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
+            wh_px = np.array(self.wh_px, dtype=np.float32)
         if self.stride < 1:
             raise ValueError(f"stride {self.stride} is below 1")
         if wh_px.ndim != 2 or wh_px.shape[1] != 2 or not len(wh_px):

@@ -6,6 +6,7 @@ import numpy as np
 import yaml
 
 from anchors.anchors import Anchors
+from anchors.plain_yaml import load_plain
 
 
 def to_yaml(anchors: Anchors) -> str:
@@ -23,23 +24,20 @@ def from_yaml(text: str, strides: tuple[int, ...]) -> Anchors:
 
     Raises ValueError for anything else.
     """
-    try:
-        plain = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError("it is not YAML") from error
+    plain = load_plain(text)
     plain = plain if isinstance(plain, dict) else {}
     try:
         if "heads" in plain:
             heads = plain["heads"]
             return Anchors.from_pairs(
                 [int(head["stride"]) for head in heads],
-                [np.array(head["anchors_px"], np.float32) for head in heads],
+                [head["anchors_px"] for head in heads],
             )
         rows = plain["anchors"]
         if isinstance(rows, int):
             raise ValueError("it only says how many anchors AutoAnchor should find")
         return Anchors.from_pairs(strides, [np.reshape(row, (-1, 2)) for row in rows])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, OverflowError) as error:
         raise ValueError("it holds no anchors") from error
 
 
@@ -53,7 +51,7 @@ def to_rk_text(anchors: Anchors) -> str:
 def from_rk_text(text: str, strides: tuple[int, ...]) -> Anchors:
     """Anchors from RK_anchors.txt, as many for each head. Raises ValueError for anything else."""
     words = re.split(r"[\s,;\[\]]+", text.strip(" \t\r\n,;[]"))
-    numbers = np.array([float(word) for word in words], np.float32)
+    numbers = np.array([float(word) for word in words])
     heads = len(strides)
     if len(numbers) % (2 * heads):
         raise ValueError(f"it holds {len(numbers)} numbers, which {heads} heads do not divide")

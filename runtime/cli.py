@@ -5,7 +5,9 @@ import re
 import signal
 import sys
 from collections import Counter
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TextIO
@@ -44,7 +46,7 @@ def _root(
 
 def parse_size(text: str) -> tuple[int, int]:
     """(width, height) from "640" or "480x640", height first as YOLOv5 has it. Raises UserError."""
-    found = re.fullmatch(r"(\d{1,5})(?:[xX,](\d{1,5}))?", text.strip())
+    found = re.fullmatch(r"(\d{1,5})(?:[xX,](\d{1,5}))?", text.strip(), re.ASCII)
     if not found:
         raise UserError(f"--size {text} is no size: give one number, or HEIGHTxWIDTH like 480x640")
     height = int(found[1])
@@ -85,10 +87,11 @@ def detect(
     backend: Annotated[
         str, typer.Option(help="auto, onnxruntime, opencv, simulator or rknnlite.")
     ] = "auto",
-    score: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Score threshold [0.25].")
+    anchors: Annotated[
+        str | None, typer.Option(metavar="PRESET|FILE", help="For an ONNX that does not decode.")
     ] = None,
-    iou: Annotated[float | None, typer.Option(min=0, max=1, help="IoU threshold [0.45].")] = None,
+    score: Annotated[float | None, typer.Option(help="Score threshold, 0 to 1 [0.25].")] = None,
+    iou: Annotated[float | None, typer.Option(help="IoU threshold, 0 to 1 [0.45].")] = None,
     json_to: Annotated[
         str | None, typer.Option("--json", metavar="FILE|-", help="Write JSON lines.")
     ] = None,
@@ -104,13 +107,12 @@ def detect(
     from runtime.results import AnnotatedFiles, json_line
 
     files = find_files(inputs)
-    opened = open_model(model, parse_size(size) if size else None)
-    chosen = {name: value for name, value in (("score", score), ("iou", iou)) if value is not None}
-    thresholds = opened.thresholds.model_copy(update=chosen)
+    opened = open_model(model, parse_size(size) if size else None, anchors)
+    thresholds = opened.thresholds.model_copy(update=_chosen(score=score, iou=iou))
     names = opened.facts.class_names
     with ExitStack() as stack:
         lines = stack.enter_context(_json_output(json_to))
-        annotated = stack.enter_context(AnnotatedFiles(save, names)) if save else None
+        annotated = stack.enter_context(AnnotatedFiles(save, names, files)) if save else None
         running = stack.enter_context(closing(open_backend(backend, opened)))
         detector = Detector(running, opened.facts, thresholds)
         for picture in read_pictures(files):
@@ -123,20 +125,31 @@ def detect(
                 annotated.write(picture, found)
 
 
-def _json_output(target: str | None) -> Any:
+def _chosen(**options: float | None) -> dict[str, float]:
+    """The thresholds that were given."""
+    chosen = {name: value for name, value in options.items() if value is not None}
+    for name, value in chosen.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"--{name} {value:g} is no threshold: give a number from 0 to 1")
+    return chosen
+
+
+def _json_output(target: str | None) -> AbstractContextManager[TextIO | None]:
     """A context that gives the stream for JSON lines, or None."""
-    from contextlib import contextmanager, nullcontext
-
-    from runtime.files import whole_file
-
-    @contextmanager
-    def file() -> Any:
-        with whole_file(Path(target)) as partial, partial.open("w", encoding="utf-8") as stream:
-            yield stream
-
     if target is None:
         return nullcontext()
-    return nullcontext(sys.stdout) if target == "-" else file()
+    return nullcontext(sys.stdout) if target == "-" else _json_file(Path(target))
+
+
+@contextmanager
+def _json_file(path: Path) -> Iterator[TextIO]:
+    from runtime.files import whole_file
+    from runtime.pictures import is_known
+
+    if is_known(path):  # the first input, where the file's name was forgotten
+        raise UserError(f"--json {path} is the name of a picture or video: give another, or -")
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8") as stream:
+        yield stream
 
 
 def _show_found(picture: Any, found: Any, names: tuple[str, ...]) -> None:
@@ -144,45 +157,48 @@ def _show_found(picture: Any, found: Any, names: tuple[str, ...]) -> None:
     counts = Counter(names[i] for i in found.class_id.tolist())
     what = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
     frame = "" if picture.frames_per_second is None else f" frame {picture.frame}"
-    print(f"{picture.file}{frame} {width}x{height}: {what}")
+    _say(f"{picture.file}{frame} {width}x{height}: {what}")
 
 
 def _show_inspection(path: Path, plain: dict[str, Any]) -> None:
-    console = Console(highlight=False, markup=False)
-    console.print(f"{path}: {plain['kind']}")
+    _say(f"{path}: {plain['kind']}")
     hidden = {"kind", "anchors_px", "strides", "names", "outputs", "agreement", "source", "tools"}
     for key, value in plain.items():
         if key not in hidden and value not in (None, []):
-            console.print(f"  {key}: {value}")
+            _say(f"  {key}: {value}")
     if plain["names"]:
-        console.print(f"  names: {', '.join(plain['names'])}")
+        _say(f"  names: {', '.join(plain['names'])}")
     for output in plain.get("outputs", []):
-        console.print(f"  output {output['name']}: {' x '.join(map(str, output['shape']))}")
+        _say(f"  output {output['name']}: {' x '.join(map(str, output['shape']))}")
     if plain.get("agreement"):
-        console.print(f"  agreement with float: F1 {plain['agreement']['f1']:.4f}")
+        _say(f"  agreement with float: F1 {plain['agreement']['f1']:.4f}")
     if plain["anchors_px"]:
         table = Table("stride", "anchors, width x height in pixels")
         for stride, pairs in zip(plain["strides"], plain["anchors_px"], strict=True):
             table.add_row(str(stride), "  ".join(f"{w:g} x {h:g}" for w, h in pairs))
-        console.print(table)
+        Console().print(table)
+
+
+def _say(text: str, stream: TextIO | None = None) -> None:
+    """Print one line. File and class names can hold anything, also what commands a terminal."""
+    print("".join(c if c.isprintable() else "?" for c in text), file=stream or sys.stdout)
 
 
 def main() -> NoReturn:
     """Run the command line. Exit codes: 0 fine, 1 a check failed, 2 bad input or configuration."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that has not all letters
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left half-written
+    arguments = sys.argv[1:]
     if find_spec("convert") is not None:
-        from convert.cli import register
-
-        register(app)
+        host = import_module("convert.cli")
+        host.register(app)
+        arguments = host.with_default_values(arguments)
     try:
-        app()
+        app(arguments)
         sys.exit(0)
     except UserError as error:
-        _fail(f"error: {' '.join(str(error).split())}", 2, sys.stderr)
+        _say(f"error: {' '.join(str(error).split())}", sys.stderr)
+        sys.exit(2)
     except CheckFailedError as error:
-        _fail(str(error), 1, sys.stderr)
-
-
-def _fail(text: str, code: int, stream: TextIO) -> NoReturn:
-    print(text, file=stream)
-    sys.exit(code)
+        print(error, file=sys.stderr)
+        sys.exit(1)

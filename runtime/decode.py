@@ -22,7 +22,8 @@ class Tensor:
 class Candidates:
     """Boxes above the score threshold, before suppression, in the order of the head maps.
 
-    xyxy: float32 (n, 4) in input pixels, not clipped; score: float32 (n,); class_id: int64 (n,).
+    xyxy: float32 (n, 4) in input pixels, finite, not clipped; score: float32 (n,); class_id: int64
+    (n,).
     """
 
     xyxy: np.ndarray
@@ -50,8 +51,9 @@ class Decoder:
     times class score (YOLOv5, Detect.forward). A candidate's objectness, and then its score, are
     strictly above the threshold, as in YOLOv5's non_max_suppression.
 
-    With best class only (multi_label off) a box's best class is chosen among all classes; where
-    that one is not on the allow-list or is below its own threshold, the box is dropped.
+    With best class only (multi_label off) a box's best class, by its logit, is chosen among all
+    classes; where that one is not on the allow-list or is below its own threshold, the box is
+    dropped. What is not a number, or has a box that is not, is no candidate.
 
     Raises UserError for thresholds that name classes the model does not have.
     """
@@ -77,7 +79,11 @@ class Decoder:
             )
         value, box = np.concatenate(values, axis=1), np.concatenate(boxes, axis=1)
         which, score, class_id = self._classify(value[4:])
-        return Candidates(_xyxy(self._activate(value[:4, which]), box[:, which]), score, class_id)
+        q = self._activate(value[:4, which])
+        if not np.isfinite(q).all():
+            finite = np.isfinite(q).all(axis=0)
+            q, which, score, class_id = q[:, finite], which[finite], score[finite], class_id[finite]
+        return Candidates(_xyxy(q, box[:, which]), score, class_id)
 
     def _above_objectness(self, head: _Head, tensor: Tensor) -> np.ndarray:
         """Places whose objectness passes, compared as it stands in the tensor."""
@@ -86,7 +92,9 @@ class Decoder:
         threshold = self._objectness
         if tensor.scale != 1.0 or tensor.zero_point:
             threshold = threshold / tensor.scale + tensor.zero_point
-        return np.flatnonzero(tensor.array.reshape(head.planes)[:, 4] > np.float32(threshold))
+        plane = tensor.array.reshape(head.planes)[:, 4]
+        # an array, since numpy below 2 would round a scalar to the plane's type
+        return np.flatnonzero(plane > np.array([threshold], np.float32))
 
     def _classify(self, value: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(index, score, class) of what passes; value: (1 + nc, n), objectness first."""

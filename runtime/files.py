@@ -14,7 +14,8 @@ from runtime.errors import UserError
 def whole_file(path: Path) -> Iterator[Path]:
     """A path beside the wanted one, with the same suffix, to write to; it takes the wanted one's
     place when the block ends well and is removed when it does not. Raises UserError where the
-    folder cannot be written to, or the disk is full."""
+    folder cannot be written to, or the disk is full. That is any OSError of the block but those
+    about files elsewhere."""
     with _readable_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
@@ -60,7 +61,13 @@ def _readable_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        target, about = path.absolute(), Path(str(error.filename or path)).absolute()
+        if not (about.is_relative_to(target.parent) or target.is_relative_to(about)):
+            raise
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(
+            f"cannot write {path}: {reason}; make room there, or choose another place"
+        ) from error
 
 
 def _umask() -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from anchors import Anchors, preset_of
 from runtime.errors import UserError
 from runtime.manifest import Facts, sha256_of
-from runtime.model import load_entry, open_bundle
+from runtime.model import explained_imports, load_entry, open_bundle, read_file
 from runtime.rknn_file import read_rknn
 
 INSPECTORS = {
@@ -36,8 +36,9 @@ def inspect(path: Path) -> dict[str, Any]:
     entry = INSPECTORS.get(path.suffix.lower())
     if entry is None:
         raise UserError(f"{path} is no model: give a bundle folder, a .rknn, a .pt or an .onnx")
-    inspector: Callable[[Path], dict[str, Any]] = load_entry(entry, f"{path.suffix} files")
-    return inspector(path)
+    with explained_imports(f"{path.suffix} files need"):
+        inspector: Callable[[Path], dict[str, Any]] = load_entry(entry)
+        return inspector(path)
 
 
 def describe(
@@ -89,13 +90,16 @@ def _inspect_bundle(folder: Path) -> dict[str, Any]:
 
 
 def _inspect_rknn(path: Path) -> dict[str, Any]:
-    data = path.read_bytes()
+    data = read_file(path)
     header = read_rknn(data, path)
     if header.custom_string is None:
         plain = describe("rknn")
     else:
         plain = describe_facts("rknn", Facts.from_json(header.custom_string, str(path)))
-    outputs = [{"name": name, "shape": list(shape)} for name, shape in header.outputs]
+    outputs = [
+        {"name": output.name, "shape": list(output.shape), "type": output.type}
+        for output in header.outputs
+    ]
     return plain | {
         "outputs": outputs,
         "sha256": sha256_of(data),

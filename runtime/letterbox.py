@@ -14,8 +14,8 @@ class Letterbox:
     """How a picture of source_wh pixels lies inside an input of input_wh pixels.
 
     The gain, the rounding of the border and the way back follow YOLOv5's letterbox and
-    scale_boxes. The way back uses the unrounded border, so it differs from the true inverse by up
-    to half an input pixel, on purpose: boxes come out as YOLOv5's own.
+    scale_boxes. The way back uses the unrounded border and size, so it differs from the true
+    inverse by up to three quarters of an input pixel, on purpose: boxes come out as YOLOv5's own.
     """
 
     source_wh: tuple[int, int]

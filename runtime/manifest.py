@@ -9,11 +9,16 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from anchors import Anchors
+from anchors.plain_yaml import load_plain
 from runtime.errors import UserError
 from runtime.letterbox import PAD_VALUE
 
 CUSTOM_STRING_LIMIT = 1024
 """The vendor's toolkit takes a custom string below this many bytes."""
+
+_MOST_PLACES = 2**24
+"""Anchors times cells, over all heads: as many as strides 8, 16 and 32 have at 16384x16384. The
+decode takes memory for each."""
 
 Activation = Literal["none", "sigmoid"]
 Precision = Literal["int8", "fp16"]
@@ -23,6 +28,7 @@ Algorithm = Literal["normal", "kl_divergence", "mmse"]
 _Unit = Annotated[float, Field(ge=0, le=1)]
 _Pixels = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_FileName = Annotated[str, Field(pattern=r"^[^\x00]+$", max_length=255)]
 
 
 class _Strict(BaseModel):
@@ -67,11 +73,13 @@ class Facts(_Strict):
     @model_validator(mode="after")
     def _check(self) -> "Facts":
         self.anchors  # noqa: B018  # raises where heads are out of order
-        largest = self.heads[-1].stride
-        if self.input.width % largest or self.input.height % largest:
-            raise ValueError(
-                f"input {self.input.width}x{self.input.height} is no multiple of stride {largest}"
-            )
+        width, height = self.input.wh
+        for stride in (head.stride for head in self.heads):
+            if width % stride or height % stride:
+                raise ValueError(f"input {width}x{height} is no multiple of stride {stride}")
+        places = sum(len(h.anchors_px) * (width * height // h.stride**2) for h in self.heads)
+        if places > _MOST_PLACES:
+            raise ValueError(f"{places} places to look at are more than {_MOST_PLACES}")
         return self
 
     @property
@@ -102,9 +110,7 @@ class Facts(_Strict):
         whole = self.to_json()
         if len(whole) < CUSTOM_STRING_LIMIT:
             return whole
-        plain = self._plain()
-        plain["class_names"] = {"count": self.classes, "sha256": _names_digest(self.class_names)}
-        short = _compact(plain)
+        short = _compact(self._without_names())
         if len(short) >= CUSTOM_STRING_LIMIT:
             raise UserError(
                 f"the model's {len(self.heads)} heads have too many anchors to fit into the .rknn "
@@ -135,17 +141,18 @@ class Facts(_Strict):
             raise UserError(f"{origin} holds no decode facts of rkyolo") from error
 
     def agrees_with(self, custom_string: str, origin: str) -> bool:
-        """Whether a custom string says the same as these facts, names by name or by digest."""
-        other = Facts.from_json(custom_string, origin)
-        same = self.model_copy(update={"class_names": other.class_names})._plain() == other._plain()
-        names = json.loads(custom_string)["class_names"]
-        if isinstance(names, dict):
-            return same and names.get("sha256") == _names_digest(self.class_names)
-        return same and other.class_names == self.class_names
+        """Whether a custom string says the same as these facts, names by name or by digest. Raises
+        UserError where it says no facts at all."""
+        Facts.from_json(custom_string, origin)
+        return json.loads(custom_string) in (self._plain(), self._without_names())
 
     def _plain(self) -> dict[str, Any]:
         fields = Facts.model_fields.keys()
         return {"rkyolo": 1} | self.model_dump(mode="json", include=set(fields))
+
+    def _without_names(self) -> dict[str, Any]:
+        digest = sha256_of(_compact(self.class_names).encode())[:16]
+        return self._plain() | {"class_names": {"count": self.classes, "sha256": digest}}
 
 
 class Thresholds(_Strict):
@@ -212,6 +219,19 @@ class Agreement(_Strict):
     heads: tuple[HeadAgreement, ...]
 
 
+class Proof(_Strict):
+    """That the bundle's graph and rkyolo's decode give what the user's own ONNX gives.
+
+    compared: boxes where that ONNX decodes, else its head maps; largest_px, largest_value: the
+    largest differences of box corners in input pixels, and of scores or map values.
+    """
+
+    compared: Literal["boxes", "head maps"]
+    count: int
+    largest_px: float | None
+    largest_value: float
+
+
 class Manifest(Facts):
     """manifest.yaml of a bundle: the decode facts, how the model was built, what the files are."""
 
@@ -223,37 +243,32 @@ class Manifest(Facts):
     source: SourceFacts
     calibration: CalibrationFacts | None
     tools: dict[str, str]
+    proof: Proof | None = None
     agreement: Agreement
     warnings: tuple[str, ...] = ()
-    files: dict[str, FileFacts]
+    files: dict[_FileName, FileFacts]
 
     @classmethod
     def from_yaml(cls, text: str, origin: Path) -> "Manifest":
         """A manifest from its text. Raises UserError that lists every problem with its key."""
         try:
-            return cls.model_validate(yaml.safe_load(text))
-        except yaml.YAMLError as error:
-            raise UserError(f"{origin} is not YAML: {' '.join(str(error).split())}") from error
+            return cls.model_validate(load_plain(text))
         except ValidationError as error:
             raise UserError(f"{origin}: {_explain(error)}") from error
-        except RecursionError as error:
-            raise UserError(f"{origin} is nested too deeply to be a manifest") from error
+        except ValueError as error:
+            raise UserError(f"{origin} is no manifest: {error}") from error
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(
-            self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
-        )
+        plain = self.model_dump(mode="json")
+        readable = r"\x85" not in repr(plain)  # a line break that PyYAML would write and not read
+        return yaml.safe_dump(plain, sort_keys=False, allow_unicode=readable, width=100)
 
 
 def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _names_digest(names: tuple[str, ...]) -> str:
-    return sha256_of("\n".join(names).encode())[:16]
-
-
-def _compact(plain: dict[str, Any]) -> str:
+def _compact(plain: Any) -> str:
     return json.dumps(plain, separators=(",", ":"), ensure_ascii=True)
 
 

@@ -1,9 +1,11 @@
 """Open what a user points at, a bundle or a model file, as something a backend can run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from runtime.errors import UserError
 from runtime.manifest import Facts, Manifest, Thresholds, sha256_of
@@ -12,14 +14,22 @@ from runtime.rknn_file import read_rknn
 MANIFEST = "manifest.yaml"
 RKNN = "model.rknn"
 ONNX = "model.onnx"
+_LARGEST_MANIFEST = 2**18
 
 OPENERS = {
-    ".pt": "convert.opening:open_checkpoint",
-    ".pth": "convert.opening:open_checkpoint",
-    ".onnx": "convert.opening:open_onnx",
+    ".pt": "convert.opening:open_source",
+    ".pth": "convert.opening:open_source",
+    ".onnx": "convert.opening:open_source",
 }
 """Model files that become deploy graphs on the fly: by suffix, the host's function for them. It
-takes (path, input (width, height) or None) and gives a Model."""
+takes (path, input (width, height) or None, anchors or None) and gives a Model."""
+
+_OURS = ("anchors", "convert", "runtime")
+_WHERE_FROM = {
+    "convert": "do this on the host, where rkyolo is installed whole",
+    "rknnlite": "install rknn-toolkit-lite2 on the board, or choose another --backend",
+}
+"""What to do about a package that is missing, where there is more to say than to install it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,16 +49,13 @@ class Model:
     rknn: Path | None = None
     extra: dict[str, bytes] = field(default_factory=dict)
 
-    @cached_property
-    def class_names(self) -> tuple[str, ...]:
-        return self.facts.class_names
 
-
-def open_model(path: Path, wh: tuple[int, int] | None = None) -> Model:
+def open_model(path: Path, wh: tuple[int, int] | None = None, anchors: str | None = None) -> Model:
     """Open a bundle folder, a .rknn that rkyolo wrote, a checkpoint or an ONNX file.
 
-    wh: the wanted input (width, height), for what is not compiled yet; None for the default. Raises
-    UserError for what cannot be opened, does not match its manifest, or has another size.
+    wh: the wanted input (width, height), for what is not compiled yet; None for the default.
+    anchors: for an ONNX that does not hold its own, a preset's name or a file. Raises UserError for
+    what cannot be opened, does not match its manifest, or has another size or anchors of its own.
     """
     if path.is_dir():
         model = open_bundle(path)
@@ -57,9 +64,12 @@ def open_model(path: Path, wh: tuple[int, int] | None = None) -> Model:
     elif path.suffix.lower() == ".rknn":
         model = _open_rknn(path)
     elif path.suffix.lower() in OPENERS:
-        return load_entry(OPENERS[path.suffix.lower()], f"{path.suffix} files")(path, wh)
+        with explained_imports(f"{path.suffix} files need"):
+            return load_entry(OPENERS[path.suffix.lower()])(path, wh, anchors)
     else:
         raise UserError(f"{path} is no model: give a bundle folder, a .rknn, a .pt or an .onnx")
+    if anchors is not None:
+        raise UserError(f"{path} holds its own anchors: leave --anchors out")
     if wh is not None and wh != model.facts.input.wh:
         width, height = model.facts.input.wh
         raise UserError(
@@ -69,30 +79,45 @@ def open_model(path: Path, wh: tuple[int, int] | None = None) -> Model:
     return model
 
 
-def load_entry(entry: str, what: str):
-    """The object an import string "module:name" names. Raises UserError where its package is not
-    installed; what says whose it is."""
+def load_entry(entry: str) -> Any:
+    """The object an import string "module:name" names."""
     module, _, name = entry.partition(":")
+    return getattr(import_module(module), name)
+
+
+@contextmanager
+def explained_imports(what_needs: str) -> Iterator[None]:
+    """Makes a package that is absent, or there but broken, a UserError. what_needs begins it."""
     try:
-        return getattr(import_module(module), name)
-    except ModuleNotFoundError as error:
-        missing = error.name or module
-        raise UserError(
-            f"{what} need the package {missing}, which is not installed here"
-        ) from error
+        yield
     except ImportError as error:
-        raise UserError(f"{what}: a package is installed but broken: {error}") from error
+        missing = (error.name or "").partition(".")[0]
+        if missing in _OURS and error.name != "convert":
+            raise
+        if isinstance(error, ModuleNotFoundError):
+            advice = _WHERE_FROM.get(missing, "install it")
+            raise UserError(
+                f"{what_needs} the package {missing}, which is not installed here: {advice}"
+            ) from error
+        raise UserError(
+            f"{what_needs} a package that is installed but does not load, install it again: {error}"
+        ) from error
 
 
 def open_bundle(folder: Path) -> Model:
     """A bundle whose every file is as its manifest says. Raises UserError."""
     manifest_path = folder / MANIFEST
     if not manifest_path.is_file():
-        raise UserError(f"{folder} is no bundle: it has no {MANIFEST}")
-    manifest = Manifest.from_yaml(manifest_path.read_text("utf-8", "replace"), manifest_path)
+        raise UserError(
+            f"{folder} is no bundle, it has no {MANIFEST}: give one rkyolo convert wrote"
+        )
+    text = read_file(manifest_path, _LARGEST_MANIFEST).decode("utf-8", "replace")
+    manifest = Manifest.from_yaml(text, manifest_path)
     content = {name: _verified(folder, name, manifest) for name in manifest.files}
     if ONNX not in content or RKNN not in content:
-        raise UserError(f"{folder} is no whole bundle: {RKNN} or {ONNX} is missing")
+        raise UserError(
+            f"{folder} is no whole bundle: {RKNN} or {ONNX} is missing: convert it again"
+        )
     custom = read_rknn(content[RKNN], folder / RKNN).custom_string
     if custom is None or not manifest.agrees_with(custom, f"{folder / RKNN}"):
         raise UserError(
@@ -113,12 +138,14 @@ def open_bundle(folder: Path) -> Model:
 def _verified(folder: Path, name: str, manifest: Manifest) -> bytes:
     """A bundle file's bytes, which have the size and hash the manifest says."""
     path = folder / name
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise UserError(f"{folder / MANIFEST} names a file outside the bundle: {name}")
     if not path.is_file():
         raise UserError(f"{folder} is no whole bundle: {name} is missing; copy or convert it again")
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"{folder / MANIFEST} names a file outside the bundle, {name}: convert it again"
+        )
     facts = manifest.files[name]
-    data = path.read_bytes() if path.stat().st_size == facts.size else b""
+    data = read_file(path) if path.stat().st_size == facts.size else b""
     if len(data) != facts.size or sha256_of(data) != facts.sha256:
         raise UserError(
             f"{path} is not the file {MANIFEST} describes (size or sha256 differs): copy or convert"
@@ -127,8 +154,18 @@ def _verified(folder: Path, name: str, manifest: Manifest) -> bytes:
     return data
 
 
+def read_file(path: Path, limit: int | None = None) -> bytes:
+    """A file's bytes. Raises UserError where it cannot be read or is larger than the limit."""
+    try:
+        if limit is not None and path.stat().st_size > limit:
+            raise UserError(f"{path} is larger than the {limit} bytes that such a file can have")
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+
+
 def _open_rknn(path: Path) -> Model:
-    custom = read_rknn(path.read_bytes(), path).custom_string
+    custom = read_rknn(read_file(path), path).custom_string
     if custom is None:
         raise UserError(
             f"{path} was not written by rkyolo and does not hold its anchors: convert the .pt or"

@@ -36,21 +36,29 @@ def find_files(inputs: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in inputs:
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if _is_known(p) and p.is_file())
-            if not inside:
-                raise UserError(f"{path} holds no pictures or videos: give the folder they are in")
-            found += inside
+            found += _inside(path)
         elif not path.is_file():
             raise UserError(f"{path} does not exist")
-        elif not _is_known(path):
+        elif not is_known(path):
             raise UserError(f"{path} is no picture or video: its suffix is not a known one")
         else:
             found.append(path)
     return found
 
 
-def _is_known(path: Path) -> bool:
+def is_known(path: Path) -> bool:
+    """Whether a file is a picture or a video, by its suffix."""
     return path.suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        inside = sorted(path for path in folder.iterdir() if is_known(path) and path.is_file())
+    except OSError as error:
+        raise UserError(f"cannot read {folder}: {error.strerror or error}") from error
+    if not inside:
+        raise UserError(f"{folder} holds no pictures or videos: give the folder they are in")
+    return inside
 
 
 def read_picture(path: Path) -> np.ndarray | None:
@@ -77,9 +85,23 @@ def read_pictures(files: Iterable[Path]) -> Iterator[Picture]:
         yield Picture(path, 0, bgr)
 
 
+def frames_in(path: Path) -> int:
+    """How many frames a video file says it has; 0 where it is unreadable."""
+    capture = _capture(path)
+    try:
+        return int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    finally:
+        capture.release()
+
+
+def _capture(path: Path) -> cv2.VideoCapture:
+    # absolute: FFmpeg takes what stands before a colon in a name for a protocol
+    return cv2.VideoCapture(str(path.absolute()))
+
+
 def read_video(path: Path) -> Iterator[Picture]:
     """Every frame of a video, in order. Raises UserError where there is not even one."""
-    capture = cv2.VideoCapture(str(path))
+    capture = _capture(path)
     try:
         rate = capture.get(cv2.CAP_PROP_FPS)
         rate = rate if 0 < rate < 1000 else 25.0

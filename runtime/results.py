@@ -1,6 +1,8 @@
 """Detections written out: JSON lines, and annotated pictures and videos."""
 
 import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,7 +14,7 @@ from runtime.detections import Detections
 from runtime.draw import draw
 from runtime.errors import UserError
 from runtime.files import whole_file
-from runtime.pictures import Picture, is_video
+from runtime.pictures import Picture, frames_in, is_video
 
 _WRITABLE = frozenset(".bmp .jpeg .jpg .png .tif .tiff .webp".split())
 
@@ -39,83 +41,90 @@ def json_line(picture: Picture, found: Detections, names: tuple[str, ...]) -> st
 
 class AnnotatedFiles:
     """Writes annotated pictures, and one video a source video, into a folder. A context manager:
-    files appear whole, a video when its last frame is in."""
+    files appear whole, a video when its last frame is in.
 
-    def __init__(self, folder: Path, names: tuple[str, ...]):
+    sources: all files that will come. Raises UserError where one of them is in that folder.
+    """
+
+    def __init__(self, folder: Path, names: tuple[str, ...], sources: Iterable[Path]):
+        for source in sources:
+            if folder.resolve() in (source.parent.resolve(), source.resolve().parent):
+                raise UserError(f"--save {folder} could write over {source}: give another folder")
         self._folder = folder
         self._names = names
         self._targets: dict[Path, Path] = {}
-        self._video: _Video | None = None
+        self._taken: set[Path] = set()
+        self._open = ExitStack()
+        self._write_frame: Callable[[np.ndarray], None] | None = None
 
     def __enter__(self) -> "AnnotatedFiles":
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
-        if self._video:
-            self._video.close(kept=kind is None)
+        self._open.__exit__(kind, error, trace)
 
     def write(self, picture: Picture, found: Detections) -> None:
         """Draw and write one picture. Raises UserError where it cannot be written."""
         canvas = draw(picture.bgr, found, self._names)
-        if not is_video(picture.file):
+        if picture.frames_per_second is None:
             _write_picture(self._target(picture.file), canvas)
             return
-        if self._video is None or self._video.source != picture.file:
-            if self._video:
-                self._video.close(kept=True)
-            self._video = _Video(picture, self._target(picture.file))
-        self._video.write(canvas)
+        if picture.frame == 0:
+            self._open.close()
+            video = _new_video(self._target(picture.file), picture)
+            self._write_frame = self._open.enter_context(video)
+        self._write_frame(canvas)
 
     def _target(self, source: Path) -> Path:
         """A file of the source's name that no other source of this run has."""
         if source not in self._targets:
             suffix = source.suffix.lower()
             suffix = ".mp4" if is_video(source) else suffix if suffix in _WRITABLE else ".png"
-            name, count = f"{source.stem}{suffix}", 2
-            while self._folder / name in self._targets.values():
-                name, count = f"{source.stem}-{count}{suffix}", count + 1
-            self._targets[source] = self._folder / name
-        target = self._targets[source]
-        if target.exists() and target.samefile(source):
-            raise UserError(f"--save would write over {source}: give another folder")
-        return target
+            target, count = self._folder / f"{source.stem}{suffix}", 2
+            while target in self._taken:
+                target, count = self._folder / f"{source.stem}-{count}{suffix}", count + 1
+            self._targets[source] = target
+            self._taken.add(target)
+        return self._targets[source]
 
 
-class _Video:
-    """One annotated video being written."""
+@contextmanager
+def _new_video(target: Path, first: Picture) -> Iterator[Callable[[np.ndarray], None]]:
+    """A function that appends a frame to a video file, of the first frame's size and rate. Raises
+    UserError where not all of them get there."""
+    size_wh, frames = (first.bgr.shape[1], first.bgr.shape[0]), 0
 
-    def __init__(self, first: Picture, target: Path):
-        self.source = first.file
-        self._whole = whole_file(target)
-        self._partial = self._whole.__enter__()
-        height, width = first.bgr.shape[:2]
-        self._size_wh = (width, height)
+    def append(canvas: np.ndarray) -> None:
+        nonlocal frames
+        if (canvas.shape[1], canvas.shape[0]) != size_wh:  # a stream that changes its size
+            canvas = cv2.resize(canvas, size_wh)
+        writer.write(canvas)
+        frames += 1
+
+    with whole_file(target) as partial:
         codec = cv2.VideoWriter.fourcc(*"mp4v")
-        self._writer = cv2.VideoWriter(
-            str(self._partial), codec, first.frames_per_second or 25.0, self._size_wh
-        )
-        if not self._writer.isOpened():
-            self.close(kept=False)
-            raise UserError(f"cannot write the video {target}")
-
-    def write(self, canvas: np.ndarray) -> None:
-        if (canvas.shape[1], canvas.shape[0]) != self._size_wh:  # a stream that changes its size
-            canvas = cv2.resize(canvas, self._size_wh)
-        self._writer.write(canvas)
-
-    def close(self, kept: bool) -> None:
-        self._writer.release()
-        if kept:
-            self._whole.__exit__(None, None, None)
-        else:
-            self._partial.unlink(missing_ok=True)
+        writer = cv2.VideoWriter(str(partial), codec, first.frames_per_second, size_wh)
+        if not writer.isOpened():
+            raise UserError(f"cannot write {target}: OpenCV has no writer for {size_wh} pixels")
+        try:
+            yield append
+        finally:
+            writer.release()
+        if frames_in(partial) != frames:  # the writer itself says nothing of a full disk
+            raise UserError(f"cannot write all of {target}: make room there")
 
 
 def _write_picture(target: Path, canvas: np.ndarray) -> None:
-    ok, data = cv2.imencode(target.suffix, canvas)
+    try:
+        ok, data = cv2.imencode(target.suffix, canvas)
+    except cv2.error:
+        ok = False
     if not ok:
-        raise UserError(f"cannot encode {target}")
+        raise UserError(f"a picture of this size cannot be a {target.suffix} file: {target}")
     with whole_file(target) as partial:
         partial.write_bytes(data.tobytes())

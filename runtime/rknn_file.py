@@ -2,26 +2,36 @@
 
 import json
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime.errors import UserError
 
 _HEADER = struct.Struct("<4s4xQQ")  # magic, format version, body length
 _HEADER_SIZE = 64
+_FIRST_GENERATION = 1
+"""Its header is nothing but the fields above, and its sizes are in the order WHCN."""
 _FACTS_MARK = b'{"rkyolo":'
+
+
+class RknnOutput(NamedTuple):
+    """One output: its name, its NCHW shape, and the type it has on the NPU, like int8."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: str
 
 
 @dataclass(frozen=True)
 class RknnFile:
-    """The header of a compiled model. outputs: names and NCHW shapes; custom_string: our decode
-    facts, None where the file has none."""
+    """The header of a compiled model. custom_string: our decode facts, None where it has none."""
 
     format_version: int
     target: str
     toolkit: str
-    outputs: tuple[tuple[str, tuple[int, ...]], ...]
+    outputs: tuple[RknnOutput, ...]
     custom_string: str | None
 
 
@@ -32,18 +42,15 @@ def read_rknn(data: bytes, origin: Path) -> RknnFile:
     if len(data) < _HEADER_SIZE or not data.startswith(b"RKNN"):
         raise UserError(f"{origin} is not a .rknn file")
     _, version, body = _HEADER.unpack_from(data)
-    if version == 1:
-        # the first generation's header is shorter: the JSON's length stands right behind the body
-        plain = _json_at(data, 24 + body, origin)
-    else:
-        plain = _json_at(data, _HEADER_SIZE + body, origin)
-    platform = plain.get("target_platform")
+    first = version == _FIRST_GENERATION
+    plain = _json_at(data, (_HEADER.size if first else _HEADER_SIZE) + body, origin)
+    platform = plain.get("target_platform", "unknown")
     target = platform[0] if isinstance(platform, list) and platform else platform
     return RknnFile(
         format_version=version,
         target=str(target),
         toolkit=str(plain.get("version", "unknown")).split("(")[0].strip(),
-        outputs=_outputs(plain),
+        outputs=tuple(_outputs(plain, whcn=first)),
         custom_string=_custom_string(data[_HEADER_SIZE : _HEADER_SIZE + body]),
     )
 
@@ -59,20 +66,24 @@ def _json_at(data: bytes, offset: int, origin: Path) -> dict[str, Any]:
     return plain
 
 
-def _outputs(plain: dict[str, Any]) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """Names and sizes of what the graph's output entries point at in norm_tensor."""
-    tensors = {
-        item.get("tensor_id"): item
-        for item in plain.get("norm_tensor", [])
-        if isinstance(item, dict)
-    }
-    graph = [item for item in plain.get("graph", []) if isinstance(item, dict)]
-    found = []
-    for item in graph:
-        tensor = tensors.get(item.get("right_tensor_id"))
+def _outputs(plain: dict[str, Any], whcn: bool) -> Iterator[RknnOutput]:
+    """What the graph's output entries point at in norm_tensor, so far as it can be made out."""
+    tensors = {str(item.get("tensor_id")): item for item in _dicts(plain.get("norm_tensor"))}
+    for item in _dicts(plain.get("graph")):
+        tensor = tensors.get(str(item.get("right_tensor_id")))
         if item.get("left") == "output" and tensor:
-            found.append((str(tensor.get("url", "?")), tuple(tensor.get("size", ()))))
-    return tuple(found)
+            size, dtype = tensor.get("size"), tensor.get("dtype")
+            shape = [n for n in size if isinstance(n, int)] if isinstance(size, list) else []
+            vx_type = dtype.get("vx_type", "unknown") if isinstance(dtype, dict) else "unknown"
+            yield RknnOutput(
+                name=str(tensor.get("url", "unknown")),
+                shape=tuple(reversed(shape) if whcn else shape),
+                type=str(vx_type).removeprefix("VSI_NN_TYPE_").lower(),
+            )
+
+
+def _dicts(plain: Any) -> list[dict[str, Any]]:
+    return [item for item in plain if isinstance(item, dict)] if isinstance(plain, list) else []
 
 
 def _custom_string(body: bytes) -> str | None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from runtime.decode import Tensor
 from runtime.errors import UserError
-from runtime.model import Model, load_entry
+from runtime.model import Model, explained_imports, load_entry
 
 
 class Backend(Protocol):
@@ -37,7 +37,8 @@ def open_backend(name: str, model: Model) -> Backend:
         name = "rknnlite" if model.rknn and find_spec("rknnlite") else "onnxruntime"
     if name not in BACKENDS:
         raise UserError(f"no backend is called {name}: choose auto, {', '.join(BACKENDS)}")
-    return load_entry(BACKENDS[name], f"the backend {name} would")(model)
+    with explained_imports(f"the backend {name} needs"):
+        return load_entry(BACKENDS[name])(model)
 
 
 def float_graph(model: Model, backend: str) -> bytes:

@@ -10,8 +10,8 @@ from runtime.model import Model
 class RknnLiteBackend:
     """Float32 head maps, which the vendor's package makes of the NPU's int8 ones.
 
-    The scheduler picks a core. Raises UserError where the model does not load or the NPU does not
-    start; a failed call raises RuntimeError.
+    The scheduler picks a core. Raises UserError where the model does not load, the NPU does not
+    start, or the outputs are not the facts'; a failed call raises RuntimeError.
     """
 
     def __init__(self, model: Model):
@@ -24,7 +24,9 @@ class RknnLiteBackend:
         self._runtime = RKNNLite()
         try:
             if self._runtime.load_rknn(str(model.rknn)) != 0:
-                raise UserError(f"the vendor's runtime cannot read {model.rknn}")
+                raise UserError(
+                    f"the vendor's runtime cannot read {model.rknn}: copy or convert it again"
+                )
             if self._runtime.init_runtime(core_mask=RKNNLite.NPU_CORE_AUTO) != 0:
                 raise UserError(
                     f"the NPU does not take {model.rknn}: librknnrt may be missing, or older than"
@@ -33,13 +35,18 @@ class RknnLiteBackend:
         except BaseException:
             self.close()
             raise
+        self._path = model.rknn
         self._shapes = [model.facts.head_shape(i) for i in range(len(model.facts.heads))]
 
     def infer(self, picture: np.ndarray) -> list[Tensor]:
         outputs = self._runtime.inference(inputs=[picture], data_format=["nhwc"])
         if outputs is None:
             raise RuntimeError("the NPU refused a picture; the vendor's message above says why")
-        return [Tensor(out.reshape(s)) for out, s in zip(outputs, self._shapes, strict=True)]
+        if [output.shape for output in outputs] != self._shapes:
+            raise UserError(
+                f"{self._path} gives other outputs than the decode facts in it say: convert again"
+            )
+        return [Tensor(output) for output in outputs]
 
     def close(self) -> None:
         if self._runtime is not None:
