@@ -1,22 +1,26 @@
 """From a checkpoint to a bundle: export, calibrate, quantize, compare, and write what passed."""
 
+import os
 import shutil
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
-from convert import calibrate, report
-from convert.calibrate import Loaded, PictureSet, Sample
-from convert.checkpoint import Checkpoint, read_checkpoint
+from convert import calibrate
+from convert.calibrate import Loaded, PictureSet, Sample, printable
 from convert.compare import Comparison
 from convert.export import export
 from convert.progress import Steps
 from convert.quantize import PACKAGE, Options, Toolkit
+from convert.report import REPORT, Verdict, judge, write_report
 from convert.simulator import RANGES
+from convert.source import Source, read_source
+from runtime import __version__
 from runtime.backends.onnxruntime import OnnxRuntimeBackend
 from runtime.decode import Tensor
 from runtime.detector import Detector
@@ -39,7 +43,7 @@ CHECK_PICTURES = 20
 _CLIPPED = 0.9
 """A sigmoid output whose range ends below this was calibrated without a confident object."""
 _CONFIDENT = 0.5
-_TOOLS = ("rkyolo", PACKAGE, "onnx", "onnxsim", "onnxruntime", "numpy", "opencv-python-headless")
+_TOOLS = (PACKAGE, "onnx", "onnxsim", "onnxruntime", "numpy", "opencv-python-headless")
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ class Request:
     out: Path
     calibration: Path | None
     check: Path | None = None
-    wh: tuple[int, int] = (640, 640)
+    wh: tuple[int, int] | None = None
+    anchors: str | None = None
     activation: Activation = "sigmoid"
     options: Options = field(default_factory=Options)
     least_f1: float = 0.9
@@ -58,21 +63,33 @@ class Request:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A bundle that was written, and the verdict on it."""
+    """A bundle that was written, the verdict on it, and the report as text."""
 
     bundle: Path
-    verdict: report.Verdict
+    verdict: Verdict
+    report: str
 
 
 @dataclass(frozen=True, eq=False)
 class _Built:
-    """Everything that goes into the bundle but the verdict."""
+    """What was built."""
 
-    checkpoint: Checkpoint
+    source: Source
     facts: Facts
     graph: bytes
     rknn: bytes
     ranges: bytes | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Findings:
+    """What was found out about it."""
+
+    verdict: Verdict
+    comparison: Comparison
+    calibrated: Loaded | None
+    checked: Loaded
+    log: str
 
 
 def convert(request: Request, steps: Steps) -> Outcome:
@@ -84,36 +101,35 @@ def convert(request: Request, steps: Steps) -> Outcome:
     """
     _check_out(request.out)
     calibration, check = _find_pictures(request)
-    with steps.step(f"Read {request.model.name}"):
-        checkpoint = read_checkpoint(request.model)
-    with steps.step("Export ONNX"):
-        facts, graph = export(checkpoint, request.wh, request.activation, simplify=True)
+    with steps.step(f"Read {printable(request.model.name)}"):
+        source = read_source(request.model, request.wh, request.anchors)
+        facts = source.facts(request.activation)
     with Toolkit(facts, request.options) as toolkit:
+        with steps.step("Export ONNX"):
+            facts, graph = export(source, request.activation, simplify=True)
         calibrated = _load_calibration(calibration, facts, steps)
+        checked = calibrate.load(check, facts.input)
+        proof = source.prove(facts, graph, checked.inputs[0][None])
         name = f"Build {request.options.precision} for {request.options.target} with {PACKAGE}"
         with steps.step(name):
             rknn = toolkit.build(graph, calibrated and calibrated.inputs)
             ranges = toolkit.ranges() if calibrated else None
             toolkit.start_simulator()
-        built = _Built(checkpoint, facts, graph, rknn, ranges)
-        checked = calibrate.load(check, facts.input)
+        built = _Built(source, facts, graph, rknn, ranges)
         comparison, peak = _compare(built, toolkit, checked, steps)
-        if calibrated and checked.samples[0] not in calibrated.samples:
+        if calibrated and request.check:
             peak = _objectness_peak(built, calibrated)
         warnings = list(_warnings(request, toolkit, facts, calibrated, checked, peak))
         log = toolkit.log()
-    verdict = report.judge(
-        comparison,
-        request.least_f1,
-        request.options,
-        request.activation,
-        calibrated and len(calibrated.inputs),
-        warnings,
+    pictures = calibrated and len(calibrated.inputs)
+    verdict = judge(
+        comparison, request.least_f1, request.options, request.activation, pictures, warnings
     )
+    verdict = replace(verdict, proof=proof)
+    findings = _Findings(verdict, comparison, calibrated, checked, log)
     if not verdict.passed:
-        _write_failure(request, verdict, comparison, checked, log)
-    _write_bundle(request, built, verdict, comparison, calibrated, checked, log)
-    return Outcome(request.out, verdict)
+        _write_failure(request, findings)
+    return Outcome(request.out, verdict, _write_bundle(request, built, findings))
 
 
 def failure_folder(out: Path) -> Path:
@@ -122,11 +138,22 @@ def failure_folder(out: Path) -> Path:
 
 
 def _check_out(out: Path) -> None:
-    """Nothing but a bundle is ever replaced."""
-    if out.exists() and not (
-        out.is_dir() and ((out / MANIFEST).exists() or not any(out.iterdir()))
-    ):
-        raise UserError(f"{out} exists and is no bundle: give another -o, or move it away")
+    """Nothing but a bundle, or a report of an earlier failure, is ever replaced."""
+    if out.name in ("", ".."):
+        raise UserError(f"-o {out} is no name for a new folder: give one, like models/mine")
+    _check_replaceable(out, {MANIFEST, RKNN}, "bundle")
+    _check_replaceable(failure_folder(out), {REPORT}, "report of rkyolo")
+    there = next(folder for folder in out.absolute().parents if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"cannot write {out}: {there} is no folder one may write to")
+
+
+def _check_replaceable(folder: Path, holds: set[str], kind: str) -> None:
+    if not folder.exists():
+        return
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if not folder.is_dir() or (found and not holds <= found):
+        raise UserError(f"{folder} exists and is no {kind}: give another -o, or move it away")
 
 
 def _find_pictures(request: Request) -> tuple[PictureSet | None, list[Sample]]:
@@ -233,70 +260,65 @@ def _warnings(
             )
 
 
-def _write_failure(
-    request: Request, verdict: report.Verdict, comparison: Comparison, checked: Loaded, log: str
-) -> None:
+def _write_failure(request: Request, findings: _Findings) -> NoReturn:
     folder = failure_folder(request.out)
-    if folder.exists() and not (folder / "report.txt").exists():
-        raise UserError(f"{folder} exists and is no report of rkyolo: move it away")
     with whole_folder(folder) as partial:
-        _write_report(partial, request, verdict, comparison, checked, log)
-    raise CheckFailedError(
-        "\n".join([verdict.headline(), *(f"- {a}" for a in verdict.advice), f"Report: {folder}"])
+        text = _write_report(partial, request, findings)
+    raise CheckFailedError(f"{text}\nno bundle was written; this report is in {folder}")
+
+
+def _write_report(folder: Path, request: Request, findings: _Findings) -> str:
+    (folder / "toolkit.log").write_text(findings.log, "utf-8")
+    options = request.options
+    built = f"{options.precision} for {options.target}"
+    title = f"{printable(request.model.name)}: float against built, {built}"
+    return write_report(
+        folder, title, findings.verdict, findings.comparison, findings.checked.samples
     )
 
 
-def _write_report(
-    folder: Path,
-    request: Request,
-    verdict: report.Verdict,
-    comparison: Comparison,
-    checked: Loaded,
-    log: str,
-) -> None:
-    built_name = request.options.precision
-    title = f"{request.model.name}: float against {built_name} for {request.options.target}"
-    (folder / "report.txt").write_text(report.as_text(title, verdict), "utf-8")
-    (folder / "toolkit.log").write_text(log, "utf-8")
-    report.write_worst_pictures(folder / "pictures", comparison, checked.samples, built_name)
-
-
-def _write_bundle(
-    request: Request,
-    built: _Built,
-    verdict: report.Verdict,
-    comparison: Comparison,
-    calibrated: Loaded | None,
-    checked: Loaded,
-    log: str,
-) -> None:
-    failed = failure_folder(request.out)
+def _write_bundle(request: Request, built: _Built, findings: _Findings) -> str:
+    """Write the bundle, and give its report's text."""
+    failed, options = failure_folder(request.out), request.options
     with whole_folder(request.out) as partial:
         (partial / ONNX).write_bytes(built.graph)
         (partial / RKNN).write_bytes(built.rknn)
         if built.ranges is not None:
             (partial / RANGES).parent.mkdir()
             (partial / RANGES).write_bytes(built.ranges)
-        _write_report(partial, request, verdict, comparison, checked, log)
+        text = _write_report(partial, request, findings)
         manifest = Manifest(
             **built.facts.model_dump(),
-            precision=request.options.precision,
-            target=request.options.target,
-            algorithm=request.options.algorithm if calibrated else None,
+            precision=options.precision,
+            target=options.target,
+            algorithm=options.algorithm if findings.calibrated else None,
             source=SourceFacts(
-                file=request.model.name,
-                sha256=built.checkpoint.sha256,
-                looks_like=f"YOLOv5 {built.checkpoint.looks_like}",
+                file=printable(request.model.name),
+                sha256=built.source.sha256,
+                looks_like=built.source.looks_like,
             ),
-            calibration=calibrated and calibrated.facts(),
-            tools={name: version(name) for name in _TOOLS},
-            agreement=verdict.agreement,
-            warnings=verdict.warnings,
+            calibration=findings.calibrated and findings.calibrated.facts(),
+            tools=_tools(),
+            proof=findings.verdict.proof,
+            agreement=findings.verdict.agreement,
+            warnings=findings.verdict.warnings,
             files=_file_facts(partial),
         )
         (partial / MANIFEST).write_text(manifest.to_yaml(), "utf-8")
-    if (failed / "report.txt").exists():  # of an earlier try, and out of date
+    if (failed / REPORT).exists():  # of an earlier try, and out of date
         shutil.rmtree(failed)
+    return text
+
+
+def _tools() -> dict[str, str]:
+    """The versions of what made the bundle."""
+    found = {"rkyolo": __version__}
+    for name in _TOOLS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # installed under another name, as OpenCV often is
+            continue
+    return found
 
 
 def _file_facts(folder: Path) -> dict[str, FileFacts]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import yaml
 
+from anchors.plain_yaml import load_plain
 from runtime.errors import UserError
 from runtime.letterbox import letterbox
 from runtime.manifest import CalibrationFacts, InputFacts
@@ -30,15 +30,15 @@ class Sample:
 
     @property
     def name(self) -> str:
-        """A short name that says no folder."""
-        return self.file.name if self.frame is None else f"{self.file.name}#{self.frame}"
+        """A short name on one line that says no folder and can be written as UTF-8."""
+        frame = "" if self.frame is None else f"#{self.frame}"
+        return printable(self.file.name) + frame
 
 
 @dataclass(frozen=True, eq=False)
 class PictureSet:
     """Samples found in one place, and how many there were to choose from."""
 
-    origin: Path
     samples: tuple[Sample, ...]
     available: int
 
@@ -60,19 +60,22 @@ class Loaded:
         return CalibrationFacts(pictures=len(self.inputs), digest=digest.hexdigest())
 
 
+def printable(name: str) -> str:
+    """A file's name for people: no line breaks, and no bytes that are not UTF-8."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
+
+
 def find_samples(origin: Path, most: int = MOST_PICTURES) -> PictureSet:
     """Pictures of a folder (and the folders in it), a list (.txt, one path a line), a YOLOv5
     data.yaml (its training pictures, or else the validation ones), a video, or a single picture;
     evenly spread where there are more than most. Raises UserError."""
-    if not origin.exists():
-        raise UserError(f"{origin} does not exist: give a folder, list, data.yaml or video")
-    if origin.is_file() and is_video(origin):
-        samples = [Sample(origin, i) for i in range(_count_frames(origin))]
-    else:
-        samples = [Sample(path) for path in _picture_files(origin)]
+    try:
+        samples = _all_samples(origin)
+    except OSError as error:  # of a folder that may not be read, or a name that is too long
+        raise UserError(f"{origin} cannot be read: {error.strerror}") from error
     if not samples:
         raise UserError(f"{origin} holds no pictures: give a folder, list, data.yaml or video")
-    return PictureSet(origin, tuple(spread(samples, most)), len(samples))
+    return PictureSet(tuple(spread(samples, most)), len(samples))
 
 
 def spread(items: Sequence, most: int) -> list:
@@ -110,37 +113,47 @@ def load(
     return loaded
 
 
-def read_sample(sample: Sample) -> np.ndarray:
-    """One sample that could be read before, uint8 (h, w, 3) BGR."""
+def read_sample(sample: Sample) -> np.ndarray | None:
+    """One sample, uint8 (h, w, 3) BGR; None where it cannot be read."""
     if sample.frame is None:
         return read_picture(sample.file)
-    return next(_frames(sample.file, {sample.frame}))
+    return next(_frames(sample.file, {sample.frame}), None)
 
 
-def _picture_files(origin: Path) -> list[Path]:
-    suffix = origin.suffix.lower()
-    if origin.is_dir():
-        return sorted(p for p in origin.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
+def _all_samples(origin: Path) -> list[Sample]:
+    if not origin.exists():
+        raise UserError(f"{origin} does not exist: give a folder, list, data.yaml or video")
+    if origin.is_file() and is_video(origin):
+        return [Sample(origin, i) for i in range(_count_frames(origin))]
+    is_yaml = origin.is_file() and origin.suffix.lower() in (".yaml", ".yml")
+    return [Sample(path) for path in (_of_data_yaml if is_yaml else _of_place)(origin)]
+
+
+def _of_place(place: Path) -> list[Path]:
+    """The pictures of a folder, of a list, or a single one."""
+    suffix = place.suffix.lower()
+    if place.is_dir():
+        found = (p for p in place.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
+        return sorted(p for p in found if p.is_file())
     if suffix == ".txt":
-        return _listed(origin)
-    if suffix in (".yaml", ".yml"):
-        return _of_data_yaml(origin)
+        return _listed(place)
     if suffix in PICTURE_SUFFIXES:
-        return [origin]
-    raise UserError(f"{origin} is no folder, list (.txt), data.yaml, picture or video")
+        return [place]
+    raise UserError(f"{place} is no folder, list (.txt), data.yaml, picture or video")
 
 
 def _listed(origin: Path) -> list[Path]:
     """Paths of a list, relative to its folder or else to the working folder."""
     try:
-        lines = [line.strip() for line in origin.read_text("utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+        lines = [line.strip() for line in origin.read_text("utf-8-sig").split("\n")]
+    except UnicodeDecodeError as error:
         raise UserError(f"{origin} cannot be read as a list of pictures") from error
     found = [_resolve(line, origin.parent) for line in lines if line and not line.startswith("#")]
-    missing = [path for path in found if not path.exists()]
+    missing = [path for path in found if not path.is_file()]
     if missing:
         raise UserError(
-            f"{origin} names {len(missing)} pictures that are missing, e.g. {missing[0]}"
+            f"{origin} names {len(missing)} files that are missing, e.g. {missing[0]}: paths are"
+            " relative to the list's folder"
         )
     return found
 
@@ -148,9 +161,9 @@ def _listed(origin: Path) -> list[Path]:
 def _of_data_yaml(origin: Path) -> list[Path]:
     """The pictures under train, or else val, of a YOLOv5 data.yaml: folders, lists, or several."""
     try:
-        plain = yaml.safe_load(origin.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"{origin} cannot be read as YAML") from error
+        plain = load_plain(origin.read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(f"{origin} cannot be read as YAML: {error}") from error
     plain = plain if isinstance(plain, dict) else {}
     root = _resolve(str(plain.get("path") or "."), origin.parent)
     for key in ("train", "val"):
@@ -165,7 +178,7 @@ def _place(place: str, root: Path, origin: Path) -> list[Path]:
     path = _resolve(place, root)
     if not path.exists():
         raise UserError(f"{origin} names {path}, which does not exist")
-    return _picture_files(path)
+    return _of_place(path)
 
 
 def _resolve(text: str, folder: Path) -> Path:
@@ -174,9 +187,14 @@ def _resolve(text: str, folder: Path) -> Path:
     return inside if inside.exists() or not Path(text).exists() else Path(text)
 
 
+def _capture(video: Path) -> cv2.VideoCapture:
+    # absolute: FFmpeg takes what stands before a colon in a name for a protocol
+    return cv2.VideoCapture(str(video.absolute()))
+
+
 def _count_frames(video: Path) -> int:
     """Frames that can be read; what the container says is often wrong."""
-    capture, count = cv2.VideoCapture(str(video)), 0
+    capture, count = _capture(video), 0
     try:
         while capture.grab():
             count += 1
@@ -187,7 +205,7 @@ def _count_frames(video: Path) -> int:
 
 def _frames(video: Path, wanted: set[int]) -> Iterator[np.ndarray]:
     """The wanted frames of a video, in order."""
-    capture, last = cv2.VideoCapture(str(video)), max(wanted)
+    capture, last = _capture(video), max(wanted)
     try:
         for number in range(last + 1):
             if not capture.grab():

@@ -4,51 +4,121 @@ from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from runtime.cli import parse_size
 from runtime.errors import UserError
 from runtime.manifest import Activation, Algorithm, Precision, Target
 
-Size = Annotated[str, typer.Option(metavar="640|HxW", help="Input size, height first.")]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A YOLOv5 .pt or .onnx.")]
+Size = Annotated[
+    str | None, typer.Option(metavar="640|HxW", help="Input size [640, or the ONNX file's own].")
+]
+GivenAnchors = Annotated[
+    str | None, typer.Option("--anchors", metavar="PRESET|FILE", help="For an ONNX without them.")
+]
+_PLUGIN = "tensorrt-plugin"
+Behind = Annotated[str, typer.Option(metavar="none|sigmoid", help="Behind each head.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the host's commands."""
     app.command()(export)
+    app.command()(anchors)
     app.command()(convert)
 
 
+def with_default_values(arguments: list[str]) -> list[str]:
+    """Arguments with a value behind every --decode; it may stand alone, which typer cannot have."""
+    completed = []
+    for i, argument in enumerate(arguments):
+        completed.append(argument)
+        if argument == "--decode" and arguments[i + 1 : i + 2] not in (["yolov5"], [_PLUGIN]):
+            completed.append("yolov5")
+    return completed
+
+
 def export(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.pt", help="A YOLOv5 checkpoint.")],
+    model: Model,
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="OUT.onnx", help="The file to write.")
     ],
-    size: Size = "640",
-    activation: Annotated[
-        str, typer.Option(metavar="none|sigmoid", help="Behind each head.")
+    size: Size = None,
+    anchors: GivenAnchors = None,
+    activation: Behind = "none",
+    decode: Annotated[
+        str, typer.Option(metavar=f"[{_PLUGIN}]", help="Put the decode back behind the heads.")
     ] = "none",
     simplify: Annotated[bool, typer.Option(help="Run onnxsim and its check.")] = True,
 ) -> None:
     """Write the deploy graph: ONNX with one output a head, before any reshape."""
-    from convert.checkpoint import read_checkpoint
+    from convert.export import Decode, export_decoded, outputs_of
     from convert.export import export as export_graph
+    from convert.source import read_source
     from runtime.files import whole_file
 
-    wh, chosen = parse_size(size), _choice("--activation", activation, Activation)
+    chosen, ending = (
+        _choice("--activation", activation, Activation),
+        _choice("--decode", decode, Decode),
+    )
     if out.suffix.lower() != ".onnx":
         raise UserError(f"-o {out} should end in .onnx")
-    facts, graph = export_graph(read_checkpoint(model), wh, chosen, simplify)
+    source = read_source(model, _size(size), anchors)
+    if ending == "none":
+        _, graph = export_graph(source, chosen, simplify)
+    else:
+        graph = export_decoded(source, ending, simplify)
     with whole_file(out) as partial:
         partial.write_bytes(graph)
-    for i, head in enumerate(facts.heads):
-        print(f"{head.output}: {' x '.join(map(str, facts.head_shape(i)))}")
+    for name, shape in outputs_of(graph):
+        print(f"{name}: {' x '.join(map(str, shape))}")
     print(f"wrote {out}")
 
 
+def anchors(
+    model: Model,
+    style: Annotated[
+        str, typer.Option("--format", metavar="yaml|rk-txt|c-header", help="How to write them.")
+    ] = "yaml",
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Where to [the terminal].")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw them beside a preset's.")
+    ] = None,
+    given: GivenAnchors = None,
+) -> None:
+    """Write a model's anchors, for the vendor's demos too."""
+    from anchors import formats
+    from convert.anchor_plot import write_plot
+    from convert.source import read_source
+    from runtime.files import whole_file
+
+    writers = {
+        "yaml": formats.to_yaml,
+        "rk-txt": formats.to_rk_text,
+        "c-header": formats.to_c_header,
+    }
+    if style not in writers:
+        raise UserError(f"--format {style} is not known: choose {', '.join(writers)}")
+    found = read_source(model, None, given).facts("none").anchors
+    try:
+        text = writers[style](found)
+    except ValueError as error:
+        raise UserError(f"{model} cannot be written as {style}: {error}") from error
+    if plot:
+        write_plot(plot, found)
+    if out is None:
+        print(text, end="")
+        return
+    with whole_file(out) as partial:
+        partial.write_text(text, "utf-8")
+    print(f"wrote {out}")
+    if style == "c-header":
+        print(f"rounding to whole pixels changes sizes by up to {formats.rounding_loss(found):.1%}")
+
+
 def convert(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.pt", help="A YOLOv5 checkpoint.")],
+    model: Model,
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="BUNDLE", help="The folder to write.")
     ],
@@ -56,10 +126,9 @@ def convert(
         Path | None,
         typer.Option(metavar="FOLDER|LIST.txt|data.yaml|VIDEO", help="Pictures like the camera's."),
     ] = None,
-    size: Size = "640",
-    activation: Annotated[
-        str, typer.Option(metavar="none|sigmoid", help="Behind each head.")
-    ] = "sigmoid",
+    size: Size = None,
+    anchors: GivenAnchors = None,
+    activation: Behind = "sigmoid",
     target: Annotated[
         str, typer.Option(metavar="|".join(get_args(Target)), help="The chip.")
     ] = "rk3588",
@@ -72,7 +141,7 @@ def convert(
         typer.Option(metavar="FOLDER", help="Pictures to compare on [some of calibration]."),
     ] = None,
     min_agreement: Annotated[
-        float, typer.Option(min=0, max=1, help="The F1 between float and built that passes.")
+        float, typer.Option(help="The F1 between float and built that passes, 0 to 1.")
     ] = 0.9,
 ) -> None:
     """Build a bundle for the board, and prove it on the simulator."""
@@ -81,6 +150,8 @@ def convert(
     from convert.progress import Steps
     from convert.quantize import Options
 
+    if not 0 <= min_agreement <= 1:
+        raise UserError(f"--min-agreement {min_agreement:g} is no F1: give 0 to 1")
     options = Options(
         _choice("--target", target, Target),
         _choice("--precision", precision, Precision),
@@ -91,35 +162,20 @@ def convert(
         out=out,
         calibration=calibration,
         check=check,
-        wh=parse_size(size),
+        wh=_size(size),
+        anchors=anchors,
         activation=_choice("--activation", activation, Activation),
         options=options,
         least_f1=min_agreement,
     )
     with Steps() as steps:
         outcome = convert_model(request, steps)
-    _show(outcome)
+    print(outcome.report)
+    print(f"wrote {outcome.bundle}")
 
 
-def _show(outcome) -> None:
-    from convert.report import agreement_rows
-
-    console = Console(highlight=False, markup=False)
-    agreement = outcome.verdict.agreement
-    table = Table("float against built", "", title="Agreement")
-    for row in agreement_rows(agreement):
-        table.add_row(*row)
-    console.print(table)
-    heads = Table("head", "cosine", "worst group", "its cosine")
-    for head in agreement.heads:
-        heads.add_row(
-            head.output, f"{head.cosine:.4f}", head.worst_group, f"{head.worst_cosine:.4f}"
-        )
-    console.print(heads)
-    for warning in outcome.verdict.warnings:
-        console.print(f"warning: {warning}")
-    console.print(outcome.verdict.headline())
-    console.print(f"wrote {outcome.bundle}", soft_wrap=True)
+def _size(text: str | None) -> tuple[int, int] | None:
+    return parse_size(text) if text else None
 
 
 def _choice(option: str, value: str, allowed: object) -> str:

@@ -87,12 +87,11 @@ class Comparison:
         self.pictures.append(PictureComparison(index, reference, built, match(reference, built)))
 
     def worst_pictures(self, count: int) -> list[PictureComparison]:
-        """Those that agree least: by F1, then by the mean IoU of what matches; none that agrees
-        fully."""
-        ranked = sorted(
-            self.pictures, key=lambda p: (p.f1, p.match.iou.mean() if len(p.match.iou) else 1.0)
-        )
-        return [p for p in ranked if len(p.reference) or len(p.built)][:count]
+        """Those that agree least: by F1, then by the mean IoU of what matches; none where neither
+        model found anything."""
+        found = [p for p in self.pictures if len(p.reference) or len(p.built)]
+        found.sort(key=lambda p: (p.f1, p.match.iou.mean() if len(p.match.iou) else 1.0))
+        return found[:count]
 
     def agreement(self) -> Agreement:
         """Over all pictures together."""

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from convert.checkpoint import read_checkpoint
-from convert.opening import open_onnx
-from runtime.inspection import describe, describe_facts
-from runtime.manifest import sha256_of
+from convert.heads import read_onnx
+from runtime.inspection import describe
 
 
 def inspect_checkpoint(path: Path) -> dict[str, Any]:
@@ -34,6 +33,16 @@ def inspect_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def inspect_onnx(path: Path) -> dict[str, Any]:
-    """Plain data about a deploy graph. Raises UserError."""
-    model = open_onnx(path, None)
-    return describe_facts("onnx", model.facts) | {"sha256": sha256_of(model.onnx)}
+    """Plain data about an ONNX whose heads are found; its anchors and names are None where it does
+    not hold them. Raises UserError for one that is no YOLOv5."""
+    source = read_onnx(path)
+    heads = source.heads
+    return describe("onnx", source.anchors, source.class_names, source.input_channels) | {
+        "task": "detect",
+        "strides": [head.stride for head in heads],
+        "sha256": source.sha256,
+        "looks_like": source.looks_like,
+        "input_wh": list(source.wh) if source.fixed else None,
+        "decodes": source.decodes,
+        "outputs": [{"name": head.name, "shape": list(head.shape)} for head in heads],
+    }

@@ -2,21 +2,25 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from time import monotonic
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 
 class Steps:
-    """One line a step, with its time; a bar where the length is known. A context manager."""
+    """One line a step, with its time. On a terminal the lines move, with a bar where the length is
+    known; elsewhere each is written when its step is done. A context manager."""
 
     def __init__(self, quiet: bool = False):
+        self._console = Console(stderr=True, quiet=quiet, highlight=False, markup=False)
         self._progress = Progress(
             SpinnerColumn(finished_text="[green]ok[/]"),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             TimeElapsedColumn(),
-            console=Console(stderr=True, quiet=quiet),
+            console=self._console,
+            disable=not self._console.is_interactive,
         )
 
     def __enter__(self) -> "Steps":
@@ -27,15 +31,17 @@ class Steps:
         self._progress.stop()
 
     @contextmanager
-    def step(self, text: str) -> Iterator[None]:
-        """Work whose length is not known."""
-        task = self._progress.add_task(text, total=None)
-        yield
-        self._progress.update(task, total=1, completed=1)
+    def step(self, text: str, length: int | None = None) -> Iterator[TaskID]:
+        """Work of this many ticks, or whose length is not known."""
+        started, task = monotonic(), self._progress.add_task(text, total=length)
+        yield task
+        self._progress.update(task, total=length or 1, completed=length or 1)
+        if not self._console.is_interactive:
+            self._console.print(f"{text}: {monotonic() - started:.1f} s", soft_wrap=True)
 
     def track(self, items: Sequence, text: str) -> Iterator:
         """Go through items, one tick each."""
-        task = self._progress.add_task(text, total=len(items))
-        for item in items:
-            yield item
-            self._progress.advance(task)
+        with self.step(text, len(items)) as task:
+            for item in items:
+                yield item
+                self._progress.advance(task)

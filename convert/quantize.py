@@ -5,12 +5,13 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from runtime.errors import UserError
 from runtime.manifest import Algorithm, Facts, Precision, Target
 
 PACKAGE = "rknn-toolkit2"
+_ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -41,21 +43,20 @@ class Toolkit:
     def __init__(self, facts: Facts, options: Options):
         toolkit_version()
         self.options = options
-        self._folder = tempfile.TemporaryDirectory(prefix="rkyolo-")
-        self.folder = Path(self._folder.name)
-        self._request_end, self._answer_end, self._process = self._start()
-        channels = facts.input.channels
-        self._send(
-            "start",
-            {
-                "mean_values": [[0] * channels],
-                "std_values": [[255] * channels],
-                "target_platform": options.target,
-                "quantized_algorithm": options.algorithm,
-                "custom_string": facts.to_custom_string(),
-            },
-        )
         self._started = False
+        channels = facts.input.channels
+        settings = {
+            "mean_values": [[0] * channels],
+            "std_values": [[255] * channels],
+            "target_platform": options.target,
+            "quantized_algorithm": options.algorithm,
+            "custom_string": facts.to_custom_string(),
+        }
+        with ExitStack() as stack, _room():
+            self.folder = Path(stack.enter_context(TemporaryDirectory(prefix="rkyolo-")))
+            self._start(stack)
+            self._send("start", settings)
+            self._held = stack.pop_all()
 
     def __enter__(self) -> "Toolkit":
         return self
@@ -68,9 +69,7 @@ class Toolkit:
 
         The compiled model's bytes. Raises UserError where the toolkit fails.
         """
-        (self.folder / GRAPH).write_bytes(graph)
-        if calibration is not None:
-            self._write_dataset(calibration)
+        self._write(graph, calibration)
         self.table: Table = self._ask("build", calibration is not None)
         return (self.folder / COMPILED).read_bytes()
 
@@ -89,15 +88,16 @@ class Toolkit:
         return None if entry is None else (float(entry["min"][0]), float(entry["max"][0]))
 
     def rebuild(self, graph: bytes, ranges: bytes | None, facts: Facts) -> None:
-        """Build again what build once built, from its ranges, None for fp16."""
-        (self.folder / GRAPH).write_bytes(graph)
+        """Build again what build once built, from its ranges, None for fp16. Raises UserError where
+        the toolkit fails, and for ranges that are damaged or another graph's."""
         if ranges is None:
+            self._write(graph, None)
             self._ask("build", False)
             return
         width, height = facts.input.wh
         noise = np.random.default_rng(0).integers(0, 256, (height, width, facts.input.channels))
-        self._write_dataset([noise.astype(np.uint8)])
-        self._ask("rebuild", _checked_table(ranges))
+        self._write(graph, [noise.astype(np.uint8)])
+        self._ask("rebuild", ranges)
 
     def start_simulator(self) -> None:
         self._ask("start_simulator")
@@ -108,33 +108,25 @@ class Toolkit:
 
     def log(self) -> str:
         """What the toolkit printed, without progress bars and without this machine's folders."""
-        text = (self.folder / "toolkit.log").read_text("utf-8", "replace")
-        text = "\n".join(line.rpartition("\r")[2] for line in text.splitlines())
-        text = re.sub(r"\x1b\[[0-9;]*m", "", text)
-        for folder, name in (
-            (self.folder, "."),
-            (Path(sys.prefix), "<python>"),
-            (Path.home(), "~"),
-        ):
-            text = text.replace(str(folder), name)
-        return text
+        text = (self.folder / "toolkit.log").read_bytes().decode("utf-8", "replace")
+        text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]|[^\n]*\r(?=[^\n])", "", text)
+        for folder in (self.folder, _ROOT, sys.prefix, sys.base_prefix, Path.home()):
+            if len(str(folder)) > 1:  # a home of / would take every slash
+                text = text.replace(str(folder), "/...")
+        return re.sub(r"(?<![\w./-])/(?:[^\s/'\":]+/)+", ".../", text)
 
     def close(self) -> None:
         """End the process and remove its folder. Calling it again does nothing."""
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        self._request_end.close()
-        self._answer_end.close()
-        self._folder.cleanup()
+        self._held.close()
 
-    def _start(self) -> tuple[Connection, Connection, subprocess.Popen]:
+    def _start(self, stack: ExitStack) -> None:
         requests, request_end = os.pipe()
         answer_end, answers = os.pipe()
-        root = str(Path(__file__).resolve().parent.parent)
-        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._request_end = stack.enter_context(Connection(request_end, readable=False))
+        self._answer_end = stack.enter_context(Connection(answer_end, writable=False))
+        paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         with (self.folder / "toolkit.log").open("wb") as log:
-            process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 [sys.executable, "-m", "convert.toolkit", str(requests), str(answers)],
                 cwd=self.folder,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "TMPDIR": str(self.folder)},
@@ -144,20 +136,23 @@ class Toolkit:
                 pass_fds=(requests, answers),
                 start_new_session=True,  # Ctrl-C is for us, who then end it
             )
+        stack.callback(self._end)
         os.close(requests)
         os.close(answers)
-        return (
-            Connection(request_end, readable=False),
-            Connection(answer_end, writable=False),
-            process,
-        )
 
-    def _write_dataset(self, inputs: Sequence[np.ndarray]) -> None:
-        """Inputs as the toolkit takes them without touching them: NCHW arrays, one a line."""
-        names = [f"{i:05}.npy" for i in range(len(inputs))]
-        for name, picture in zip(names, inputs, strict=True):
-            np.save(self.folder / name, np.ascontiguousarray(picture.transpose(2, 0, 1)[None]))
-        (self.folder / DATASET).write_text("".join(f"{name}\n" for name in names))
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _write(self, graph: bytes, inputs: Sequence[np.ndarray] | None) -> None:
+        """What the toolkit builds from. It takes inputs without touching them as NCHW arrays, one a
+        line of its list."""
+        names = [f"{i:05}.npy" for i in range(len(inputs or ()))]
+        with _room():
+            (self.folder / GRAPH).write_bytes(graph)
+            for name, picture in zip(names, inputs or (), strict=True):
+                np.save(self.folder / name, np.ascontiguousarray(picture.transpose(2, 0, 1)[None]))
+            (self.folder / DATASET).write_text("".join(f"{name}\n" for name in names))
 
     def _send(self, *request: Any) -> None:
         try:
@@ -182,10 +177,22 @@ class Toolkit:
         return answer
 
     def _crash(self) -> str:
-        self._process.wait()
+        code = self._process.wait()
         lines = [line for line in self.log().splitlines() if line.strip()]
-        last = lines[-1].strip() if lines else "it said nothing"
-        return f"{PACKAGE} ended unexpectedly (code {self._process.returncode}): {last}"
+        last = lines[-1].strip() if lines else "nothing"
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        return f"{PACKAGE} {how}; the last it said was: {last}"
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write to the temporary folder: {error.strerror or error}; make room there, or"
+            " set TMPDIR to another place"
+        ) from error
 
 
 def toolkit_version() -> str:
@@ -196,17 +203,3 @@ def toolkit_version() -> str:
         raise UserError(
             f"{PACKAGE} is not installed: run make setup in rkyolo's folder (x86-64 Linux only)"
         ) from error
-
-
-def _checked_table(ranges: bytes) -> Table:
-    """Ranges of a bundle, checked to be a table and nothing else."""
-    try:
-        table = json.loads(ranges)
-        checked = all(
-            isinstance(entry, dict) and isinstance(entry["dtype"], str) for entry in table.values()
-        )
-    except (ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise UserError("the bundle's quantization ranges are damaged: convert again") from error
-    if not checked:
-        raise UserError("the bundle's quantization ranges are damaged: convert again")
-    return table

@@ -24,13 +24,14 @@ class SimulatorBackend:
                 f"the simulator runs bundles, and {model.path} is a lone file: convert it first"
             )
         manifest = model.manifest
-        if manifest.precision == "int8" and RANGES not in model.extra:
+        quantized = manifest.precision == "int8"
+        if quantized and RANGES not in model.extra:
             raise UserError(f"{model.path} has no {RANGES}: convert it again")
         options = Options(manifest.target, manifest.precision, manifest.algorithm or "normal")
+        graph = float_graph(model, "simulator")
         self._toolkit = Toolkit(model.facts, options)
         try:
-            graph = float_graph(model, "simulator")
-            self._toolkit.rebuild(graph, model.extra.get(RANGES), model.facts)
+            self._toolkit.rebuild(graph, model.extra[RANGES] if quantized else None, model.facts)
             self._toolkit.start_simulator()
         except BaseException:
             self._toolkit.close()

@@ -8,8 +8,11 @@ python -m convert.toolkit READ_FD WRITE_FD. convert.quantize is the other end.
 import argparse
 import io
 import json
+import os
 import pickle
+import select
 import sys
+import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,6 +27,10 @@ from runtime.errors import UserError
 GRAPH = "model.onnx"
 DATASET = "dataset.txt"
 COMPILED = "model.rknn"
+
+_DAMAGED = (
+    "rebuild: the saved ranges are damaged, or of another graph or toolkit version; convert again"
+)
 
 Table = dict[str, dict[str, Any]]
 """The toolkit's quantization table: per tensor dtype, range, scale and zero point, plain data."""
@@ -53,20 +60,22 @@ class Session:
 
     def weights(self) -> list[str]:
         """The names of the table's tensors that are the model's own constants."""
-        table, constants = self._rknn.rknn_base.quantizer.quant_tab, self._rknn.rknn_base.ir.consts
-        return [name for name in table if name in constants]
+        base = self._rknn.rknn_base
+        return [name for name in base.quantizer.quant_tab if name in base.ir.consts]
 
-    def rebuild(self, saved: Table) -> None:
-        """The model that build made, from its table and without its pictures: calibrate on a dummy,
-        put the saved ranges in place of the measured ones, build. The simulator's outputs are the
-        first build's to the bit."""
+    def rebuild(self, ranges: bytes) -> None:
+        """The model that build made, from its table as JSON and without its pictures: calibrate on
+        a dummy, put the saved ranges in place of the measured ones, build. The simulator's outputs
+        are the first build's to the bit."""
+        saved = _parsed(ranges)
         # with another algorithm the second step refuses tables that are not its own
         self._load(self._options | {"quantized_algorithm": "normal"})
         _call("calibrate", self._rknn.hybrid_quantization_step1, dataset=DATASET)
+        weights = self.weights()
         self._rknn.release()
         stem = Path(GRAPH).stem
         data = Path(f"{stem}.data")
-        data.write_bytes(_with_table(data.read_bytes(), saved))
+        data.write_bytes(_with_table(data.read_bytes(), saved, weights))
         ranges = Path(f"{stem}.quantization.cfg")
         ranges.write_text("custom_quantize_layers: {}\nquantize_parameters: {}\n")
         self._rknn = self._make(verbose=False)  # the second step fails in the first one's object
@@ -111,15 +120,35 @@ def _plain(table: Any) -> Table:
     return json.loads(json.dumps(table))
 
 
-def _with_table(data: bytes, saved: Table) -> bytes:
+def _parsed(ranges: bytes) -> Any:
+    try:
+        return json.loads(ranges)
+    except (ValueError, RecursionError) as error:
+        raise ToolkitError(_DAMAGED) from error
+
+
+def _with_table(data: bytes, saved: Any, weights: list[str]) -> bytes:
     """The toolkit's .data, a pickle it has just written, with the saved ranges in it. It is read by
-    our own unpickler, which passes plain data only."""
+    our own unpickler, which passes plain data only. Only numbers may differ from the table that is
+    there, and every range that was measured on the dummy has to be replaced."""
     content = unpickle(io.BytesIO(data), "the toolkit's .data file", _no_persistent_id)
     table = content["quant_tab"]
-    if any(name not in table or table[name]["dtype"] != saved[name]["dtype"] for name in saved):
-        raise ToolkitError("rebuild: the saved ranges belong to another graph or toolkit version")
+    wanted = isinstance(saved, dict) and {*table} - {*weights} <= {*saved} <= {*table}
+    if not wanted or not _alike(saved, {name: table[name] for name in saved}):
+        raise ToolkitError(_DAMAGED)
     table.update(saved)
     return pickle.dumps({key: _revived(value) for key, value in content.items()}, protocol=4)
+
+
+def _alike(saved: Any, own: Any) -> bool:
+    """Whether two entries of a table are the same but for the values of their numbers."""
+    if isinstance(own, dict):
+        same_keys = isinstance(saved, dict) and saved.keys() == own.keys()
+        return same_keys and all(_alike(saved[key], own[key]) for key in own)
+    if isinstance(own, list):
+        same_length = isinstance(saved, list) and len(saved) == len(own)
+        return same_length and all(isinstance(n, int | float) and abs(n) < 1e39 for n in saved)
+    return saved == own
 
 
 def _no_persistent_id(_: Any) -> Any:
@@ -154,7 +183,19 @@ def serve(requests: Connection, answers: Connection) -> None:
             answers.send((False, f"import: {error}"))
 
 
+def _exit_with(requests: int) -> None:
+    """Wait until nobody holds the other end of the pipe any more, then end this process, whatever
+    the toolkit is doing: a long build must not outlive who asked for it."""
+    hangup = select.poll()
+    hangup.register(requests, 0)
+    hangup.poll()
+    os._exit(1)
+
+
+def main(requests: int, answers: int) -> None:
+    threading.Thread(target=_exit_with, args=[requests], daemon=True).start()
+    serve(Connection(requests, writable=False), Connection(answers, readable=False))
+
+
 if __name__ == "__main__":
-    serve(
-        Connection(int(sys.argv[1]), writable=False), Connection(int(sys.argv[2]), readable=False)
-    )
+    main(int(sys.argv[1]), int(sys.argv[2]))

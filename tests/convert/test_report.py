@@ -1,0 +1,224 @@
+"""The verdict, the advice, and the pictures of what differs."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+from scenes import facts_of
+
+from anchors import Anchors
+from convert.calibrate import Sample
+from convert.compare import Comparison, PictureComparison, match
+from convert.quantize import Options
+from convert.report import Verdict, as_text, judge, side_by_side, write_report
+from runtime.detections import Detections
+from runtime.manifest import Agreement
+
+FACTS = facts_of(Anchors.from_pairs([8, 16], [[(10, 12)], [(30, 30)]]), (32, 32), classes=2)
+NAMES = ("person", "two words")
+
+
+def detections(*rows: tuple[float, ...]) -> Detections:
+    plain = np.array(rows, np.float32).reshape(-1, 6)
+    return Detections(plain[:, :4], plain[:, 4], plain[:, 5].astype(np.int32))
+
+
+def compared(*pictures: tuple[list, list]) -> Comparison:
+    comparison = Comparison(FACTS)
+    for i, (reference, built) in enumerate(pictures):
+        comparison.add_detections(i, detections(*reference), detections(*built))
+    maps = [np.ones(FACTS.head_shape(i), np.float32) for i in range(2)]
+    worse = [array.copy() for array in maps]
+    worse[1][:, 4] = -1
+    comparison.add_maps(maps, worse)
+    return comparison
+
+
+A, B = (10, 10, 60, 60, 0.9, 0), (70, 20, 90, 50, 0.8, 1)
+
+
+def verdict_of(comparison, least_f1=0.9, pictures=20, activation="sigmoid", **options) -> Verdict:
+    return judge(comparison, least_f1, Options(**options), activation, pictures, ["a warning"])
+
+
+def test_a_verdict_that_passes_has_no_advice():
+    verdict = verdict_of(compared(([A, B], [A, B])))
+    assert verdict.passed and verdict.advice == () and verdict.warnings == ("a warning",)
+    assert verdict.headline() == "PASS: agreement F1 1, at least 0.9 is asked for"
+
+
+@pytest.mark.parametrize("f1", [0.9, 0.899999, 0.9999999])
+def test_the_headline_never_rounds_a_failure_into_a_pass(f1):
+    verdict = verdict_of(compared(([A], [A])))
+    agreement = verdict.agreement.model_copy(update={"f1": f1})
+    verdict = dataclasses.replace(verdict, agreement=agreement, least_f1=0.9)
+    assert verdict.headline().startswith("PASS" if f1 >= 0.9 else "FAIL: agreement F1 0.899999,")
+
+
+@pytest.mark.parametrize(
+    ("least_f1", "passed"), [(0, True), (0.5, True), (2 / 3 - 1e-6, True), (0.67, False)]
+)
+def test_the_threshold(least_f1, passed):
+    assert verdict_of(compared(([A, B], [A])), least_f1).passed == passed
+
+
+OPTIONS = ("--min-agreement", "--calibration", "--activation", "--algorithm", "--precision")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected", "reason"),
+    [
+        ({}, "calibration like, algorithm kl_div, precision fp16", "the usual"),
+        ({"pictures": 19}, "calibration more pictures than 19, algorithm kl", "too few pictures"),
+        ({"activation": "none"}, "calibration, activation sigmoid, algorithm", "raw logits"),
+        ({"algorithm": "mmse"}, "calibration, algorithm normal, precision", "extremes left out"),
+        ({"least_f1": 0.99}, "min-agreement 0.98, calibration, algorithm", "too much asked"),
+        ({"precision": "fp16", "pictures": None}, "fp16 please report", "nothing to calibrate"),
+    ],
+)
+def test_advice(arguments, expected, reason):
+    advice = verdict_of(compared(([A, B], [A])), **arguments).advice
+    for line, wanted in zip(advice, expected.split(", "), strict=False):
+        option, *words = wanted.split()
+        assert option in line.split(" ")[0], reason
+        assert all(word in line for word in words), reason
+    assert not any("sigmoid" in line for line in advice) or "sigmoid" in expected
+
+
+def test_nothing_found_is_not_proven():
+    verdict = verdict_of(compared(([], [])))
+    assert verdict.headline().startswith("NOT PROVEN: the float model finds nothing in the 1 check")
+    assert len(verdict.advice) == 1 and "--check FOLDER" in verdict.advice[0]
+
+
+def test_ghosts_alone_fail():
+    verdict = verdict_of(compared(([], [A])))
+    assert verdict.headline().startswith("FAIL: agreement F1 0,")
+    assert "--check FOLDER" in verdict.advice[0]
+
+
+def test_the_text_names_the_worst_head_and_group():
+    text = as_text("a.pt: float against built", verdict_of(compared(([A, B], [A]))))
+    assert text.startswith("a.pt: float against built\n\nFAIL: agreement F1 0.666667, ")
+    assert "\nhead0               1.0000   box 1.0000\n" in text
+    assert "\nleast alike is the objectness group of head1\n" in text
+    assert "\nmean score shift            -0.0000\n" in text or "+0.0000\n" in text
+    assert "\n\nWarnings\n- a warning\n\nWhat to try\n- --calibration " in text
+
+
+def test_the_text_of_no_matches():
+    agreement = Agreement(
+        pictures=0,
+        float_detections=0,
+        built_detections=0,
+        matched=0,
+        f1=0,
+        mean_iou=None,
+        score_shift=None,
+        heads=compared().agreement().heads,
+    )
+    text = as_text("title", Verdict(agreement, 0.9, (), ()))
+    assert "mean IoU of matches               -\n" in text
+    assert "Warnings" not in text and "What to try" not in text
+
+
+def picture(width: int, height: int) -> np.ndarray:
+    """Even grey, on which all colour is drawn."""
+    return np.full((height, width, 3), 128, np.uint8)
+
+
+def one(reference: list, built: list) -> PictureComparison:
+    a, b = detections(*reference), detections(*built)
+    return PictureComparison(0, a, b, match(a, b))
+
+
+def red(bgr: np.ndarray) -> np.ndarray:
+    """Where the frames are."""
+    blue, green, red = (bgr[..., i].astype(int) for i in range(3))
+    return (red > 250) & (blue < 5) & (green < 5)
+
+
+def halves(canvas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Without the line of text."""
+    width = (canvas.shape[1] - 8) // 2
+    return canvas[28:, :width], canvas[28:, width + 8 :]
+
+
+@pytest.mark.parametrize(
+    ("reference", "built", "frames"),
+    [
+        ([A, B], [A, B], (False, False)),
+        ([A, B], [A], (True, False)),
+        ([A], [A, B], (False, True)),
+        ([A], [(*A[:5], 1)], (True, True)),
+        ([], [], (False, False)),
+    ],
+)
+def test_a_red_frame_is_around_what_only_one_model_found(reference, built, frames):
+    sides = halves(side_by_side(picture(640, 480), one(reference, built), NAMES))
+    assert tuple(bool(red(half).any()) for half in sides) == frames
+
+
+def test_frames_are_where_the_detection_is():
+    x1, y1, x2, y2 = 300, 200, 340, 220
+    left, _ = halves(side_by_side(picture(640, 480), one([(x1, y1, x2, y2, 0.5, 0)], []), NAMES))
+    rows, columns = np.nonzero(red(left))
+    bounds = columns.min(), rows.min(), columns.max(), rows.max()
+    assert np.allclose(bounds, (x1 - 7, y1 - 7, x2 + 7, y2 + 7), atol=1)
+
+
+@pytest.mark.parametrize(
+    ("wh", "half_wh", "reason"),
+    [
+        ((640, 480), (640, 480), "left as it is"),
+        ((64, 48), (640, 480), "tiny, made larger"),
+        ((4000, 3000), (1280, 960), "from a large camera, made smaller"),
+        ((90, 1920), (300, 1280), "narrow: white beside it, so that the text fits"),
+        ((5000, 1), (1280, 1), "hardly a picture"),
+    ],
+)
+def test_pictures_of_any_size_are_readable(wh, half_wh, reason):
+    box = (0, 0, wh[0], wh[1], 0.5, 0)
+    canvas = side_by_side(picture(*wh), one([box], []), NAMES)
+    assert canvas.shape == (half_wh[1] + 28, half_wh[0] * 2 + 8, 3), reason
+
+
+def test_boxes_are_scaled_with_the_picture():
+    small = (10, 10, 20, 20, 0.5, 0)
+    left, _ = halves(side_by_side(picture(64, 48), one([small], []), NAMES))
+    rows, columns = np.nonzero(red(left))
+    assert abs((columns.min() + columns.max()) / 2 - 150) < 3
+    assert abs((rows.min() + rows.max()) / 2 - 150) < 3
+
+
+def test_the_inputs_are_not_drawn_on():
+    bgr, found = picture(640, 480), one([A], [B])
+    side_by_side(bgr, found, NAMES)
+    assert (bgr == 128).all()
+    assert found.reference.xyxy.tolist() == [list(A[:4])]
+
+
+def test_the_report_on_disk(tmp_path):
+    for name in ("a b.png", "größe.png", "c.png"):
+        (tmp_path / name).write_bytes(cv2.imencode(".png", picture(200, 100))[1].tobytes())
+    samples = [Sample(tmp_path / name) for name in ("a b.png", "größe.png", "gone.png", "c.png")]
+    comparison = compared(([A], [A]), ([A, B], [A]), ([A], []), ([], []))
+    out = tmp_path / "out"
+    out.mkdir()
+    text = write_report(out, "title", verdict_of(comparison), comparison, samples)
+    assert (out / "report.txt").read_text("utf-8") == text
+    assert [line for line in text.splitlines() if "worst-" in line] == [
+        "- pictures/worst-1-gone.png: F1 0.000",
+        "- pictures/worst-2-gr__e.png: F1 0.667",
+        "- pictures/worst-3-a_b.png: F1 1.000",
+    ]
+    written = sorted(path.name for path in (out / "pictures").iterdir())
+    assert written == ["worst-2-gr__e.png", "worst-3-a_b.png"]
+    assert cv2.imread(str(out / "pictures" / written[0])).shape[1] == 640 * 2 + 8
+
+
+def test_the_report_of_nothing_found(tmp_path):
+    comparison = compared(([], []))
+    text = write_report(tmp_path, "title", verdict_of(comparison), comparison, [])
+    assert "worst-" not in text and list((tmp_path / "pictures").iterdir()) == []
