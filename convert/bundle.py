@@ -2,17 +2,14 @@
 
 import os
 import shutil
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NoReturn
 
-import numpy as np
-
 from convert import calibrate
 from convert.calibrate import Loaded, PictureSet, Sample, printable
+from convert.checking import calibration_warnings, check_built, objectness_peak
 from convert.compare import Comparison
 from convert.export import export
 from convert.progress import Steps
@@ -21,28 +18,20 @@ from convert.report import REPORT, Verdict, judge, write_report
 from convert.simulator import RANGES
 from convert.source import Source, read_source
 from runtime import __version__
-from runtime.backends.onnxruntime import OnnxRuntimeBackend
-from runtime.decode import Tensor
-from runtime.detector import Detector
 from runtime.errors import CheckFailedError, UserError
 from runtime.files import whole_folder
-from runtime.letterbox import Letterbox
 from runtime.manifest import (
     Activation,
     Facts,
     FileFacts,
     Manifest,
     SourceFacts,
-    Thresholds,
     sha256_of,
 )
-from runtime.model import MANIFEST, ONNX, RKNN, Model
+from runtime.model import MANIFEST, ONNX, RKNN
 
 CHECK_PICTURES = 20
 """How many of the calibration pictures are checked where no others are given."""
-_CLIPPED = 0.9
-"""A sigmoid output whose range ends below this was calibrated without a confident object."""
-_CONFIDENT = 0.5
 _TOOLS = (PACKAGE, "onnx", "onnxsim", "onnxruntime", "numpy", "opencv-python-headless")
 
 
@@ -116,10 +105,11 @@ def convert(request: Request, steps: Steps) -> Outcome:
             ranges = toolkit.ranges() if calibrated else None
             toolkit.start_simulator()
         built = _Built(source, facts, graph, rknn, ranges)
-        comparison, peak = _compare(built, toolkit, checked, steps)
+        comparison, peak = check_built(facts, graph, toolkit, checked, steps)
         if calibrated and request.check:
-            peak = _objectness_peak(built, calibrated)
-        warnings = list(_warnings(request, toolkit, facts, calibrated, checked, peak))
+            sample = calibrate.spread(calibrated.inputs, CHECK_PICTURES)
+            peak = objectness_peak(facts, graph, sample)
+        warnings = list(calibration_warnings(facts, toolkit, calibrated, checked, peak))
         log = toolkit.log()
     pictures = calibrated and len(calibrated.inputs)
     verdict = judge(
@@ -175,89 +165,6 @@ def _load_calibration(found: PictureSet | None, facts: Facts, steps: Steps) -> L
         return None
     text = f"Letterbox {len(found.samples)} of {found.available} calibration pictures"
     return calibrate.load(found.samples, facts.input, lambda items: steps.track(items, text))
-
-
-def _compare(
-    built: _Built, toolkit: Toolkit, checked: Loaded, steps: Steps
-) -> tuple[Comparison, float]:
-    """Both models on every check picture, and the highest objectness the float model gave. The
-    simulator works on a picture while ONNX Runtime works on the same."""
-    facts, comparison, peak = built.facts, Comparison(built.facts), 0.0
-    backend = _float_backend(built)
-    detector = Detector(backend, facts, Thresholds())
-    with ThreadPoolExecutor(1) as other:
-        for i in steps.track(range(len(checked.inputs)), "Compare float and built"):
-            picture = checked.inputs[i][None]
-            simulated = other.submit(toolkit.infer, picture)
-            reference = [tensor.array for tensor in backend.infer(picture)]
-            maps = simulated.result()
-            frame = Letterbox(checked.source_whs[i], facts.input.wh)
-            comparison.add_maps(reference, maps)
-            comparison.add_detections(
-                i,
-                detector.from_tensors([Tensor(a) for a in reference], frame),
-                detector.from_tensors([Tensor(a) for a in maps], frame),
-            )
-            peak = max(peak, _peak(facts, reference))
-    backend.close()
-    return comparison, peak
-
-
-def _float_backend(built: _Built) -> OnnxRuntimeBackend:
-    return OnnxRuntimeBackend(Model(Path(ONNX), built.facts, onnx=built.graph))
-
-
-def _objectness_peak(built: _Built, calibrated: Loaded) -> float:
-    """The highest objectness in a sample of the calibration pictures."""
-    backend = _float_backend(built)
-    inputs = calibrate.spread(calibrated.inputs, CHECK_PICTURES)
-    return max(
-        _peak(built.facts, [tensor.array for tensor in backend.infer(picture[None])])
-        for picture in inputs
-    )
-
-
-def _peak(facts: Facts, maps: list[np.ndarray]) -> float:
-    """The highest objectness in a picture's head maps, as a probability."""
-    planes = [
-        array.reshape(len(head.anchors_px), 5 + facts.classes, -1)[:, 4]
-        for array, head in zip(maps, facts.heads, strict=True)
-    ]
-    highest = max(float(plane.max()) for plane in planes)
-    return 1 / (1 + np.exp(-highest)) if facts.activation == "none" else highest
-
-
-def _warnings(
-    request: Request,
-    toolkit: Toolkit,
-    facts: Facts,
-    calibrated: Loaded | None,
-    checked: Loaded,
-    peak: float,
-) -> Iterable[str]:
-    unreadable = {s.name for loaded in (calibrated, checked) if loaded for s in loaded.unreadable}
-    if unreadable:
-        names = ", ".join(sorted(unreadable)[:5])
-        yield f"{len(unreadable)} pictures cannot be read and were left out: {names}"
-    if calibrated is None:
-        return
-    if len(calibrated.inputs) < calibrate.FEWEST_PICTURES:
-        yield (
-            f"only {len(calibrated.inputs)} calibration pictures:"
-            f" {calibrate.FEWEST_PICTURES} or more give steadier ranges"
-        )
-    if peak < _CONFIDENT:
-        yield (
-            f"in the calibration pictures objectness never gets above {peak:.2f}: they hold no"
-            " object the model is sure of, so confident scores will be cut off on the board"
-        )
-    for head in facts.heads if request.activation == "sigmoid" else ():
-        bounds = toolkit.output_range(head.output)
-        if bounds and bounds[1] < _CLIPPED:
-            yield (
-                f"{head.output} was calibrated to at most {bounds[1]:.2f}, and greater sigmoids"
-                " will be cut off: add pictures with objects of this head's size"
-            )
 
 
 def _write_failure(request: Request, findings: _Findings) -> NoReturn:

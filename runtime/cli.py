@@ -184,10 +184,22 @@ def _say(text: str, stream: TextIO | None = None) -> None:
     print("".join(c if c.isprintable() else "?" for c in text), file=stream or sys.stdout)
 
 
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """Leave as after an error, so that nothing is left half-written; a second signal is ignored,
+    since that takes no time."""
+    for ending in _ENDINGS:
+        signal.signal(ending, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 def main() -> NoReturn:
     """Run the command line. Exit codes: 0 fine, 1 a check failed, 2 bad input or configuration."""
     sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that has not all letters
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left half-written
+    for number in _ENDINGS:
+        signal.signal(number, _end)
     arguments = sys.argv[1:]
     if find_spec("convert") is not None:
         host = import_module("convert.cli")
