@@ -5,9 +5,9 @@ from typing import Annotated, get_args
 
 import typer
 
-from runtime.cli import parse_size
 from runtime.errors import UserError
 from runtime.manifest import Activation, Algorithm, Precision, Target
+from runtime.size import parse_size
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A YOLOv5 .pt or .onnx.")]
 Size = Annotated[

@@ -1,7 +1,6 @@
 """The command rkyolo. Host commands join it where the package convert is installed."""
 
 import json
-import re
 import signal
 import sys
 from collections import Counter
@@ -18,6 +17,7 @@ from rich.table import Table
 
 from runtime import __version__
 from runtime.errors import CheckFailedError, UserError
+from runtime.size import parse_size
 
 app = typer.Typer(
     name="rkyolo",
@@ -42,18 +42,6 @@ def _root(
     ] = False,
 ) -> None:
     pass
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """(width, height) from "640" or "480x640", height first as YOLOv5 has it. Raises UserError."""
-    found = re.fullmatch(r"(\d{1,5})(?:[xX,](\d{1,5}))?", text.strip(), re.ASCII)
-    if not found:
-        raise UserError(f"--size {text} is no size: give one number, or HEIGHTxWIDTH like 480x640")
-    height = int(found[1])
-    width = int(found[2] or height)
-    if not (0 < height <= 16384 and 0 < width <= 16384):
-        raise UserError(f"--size {text} is out of range")
-    return width, height
 
 
 @app.command()

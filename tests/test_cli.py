@@ -10,9 +10,9 @@ from made_files import rknn_bytes, write_bundle
 from scenes import facts_of
 
 from runtime import __version__
-from runtime.cli import parse_size
 from runtime.errors import UserError
 from runtime.pictures import frames_in, read_picture
+from runtime.size import parse_size
 
 DETECTION = {"box", "score", "class", "name"}
 
