@@ -64,12 +64,14 @@ def export(
         raise UserError(f"-o {out} should end in .onnx")
     source = read_source(model, _size(size), anchors)
     if ending == "none":
-        _, graph = export_graph(source, chosen, simplify)
+        facts, graph = export_graph(source, chosen, simplify)
+        outputs = [(head.output, facts.head_shape(i)) for i, head in enumerate(facts.heads)]
     else:
         graph = export_decoded(source, ending, simplify)
+        outputs = outputs_of(graph)
     with whole_file(out) as partial:
         partial.write_bytes(graph)
-    for name, shape in outputs_of(graph):
+    for name, shape in outputs:
         print(f"{name}: {' x '.join(map(str, shape))}")
     print(f"wrote {out}")
 

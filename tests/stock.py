@@ -63,6 +63,9 @@ class Detect(nn.Module):
         self.stride = torch.tensor([float(stride) for stride in anchors.strides])
         self.register_buffer("anchors", pairs / self.stride[:, None, None])
         self.m = nn.ModuleList(nn.Conv2d(c, self.no * self.na, 1) for c in channels)
+        with torch.no_grad():  # as a trained head, sure of almost nothing
+            for conv in self.m:
+                conv.bias.view(self.na, -1)[:, 4] = -10
         self.inplace = True
 
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # tests/ has folders of the same names
 
 from scenes import facts_of, scene  # noqa: E402
 
@@ -190,7 +190,7 @@ def whole_process(checkpoint: Path, folder: Path, options: list[str]) -> tuple[f
 def convert_rows(folder: Path) -> list[Row]:
     from stock import save_stock
 
-    checkpoint = folder / "yolov5s-again.pt"
+    checkpoint = folder / "yolov5s.pt"
     save_stock(checkpoint, "s")
     own, toolkit = [], []
     for _ in range(3):
