@@ -29,7 +29,7 @@ convert: $(VENV)/.ready ## Convert a model; by default the demo.
 	  $(if $(CALIBRATION),--calibration '$(CALIBRATION)') $(if $(CHECK),--check '$(CHECK)') $(ARGS)
 
 test: $(VENV)/.ready-test ## Run all tests, on the real toolkit and its simulator.
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(VENV)/.ready-test ## Check style.
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -125,7 +126,7 @@ class Toolkit:
         self._request_end = stack.enter_context(Connection(request_end, readable=False))
         self._answer_end = stack.enter_context(Connection(answer_end, writable=False))
         paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        with (self.folder / "toolkit.log").open("wb") as log:
+        with (self.folder / "toolkit.log").open("wb") as log, _signals_held():
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "convert.toolkit", str(requests), str(answers)],
                 cwd=self.folder,
@@ -136,7 +137,7 @@ class Toolkit:
                 pass_fds=(requests, answers),
                 start_new_session=True,  # Ctrl-C is for us, who then end it
             )
-        stack.callback(self._end)
+            stack.callback(self._end)
         os.close(requests)
         os.close(answers)
 
@@ -182,6 +183,17 @@ class Toolkit:
         last = lines[-1].strip() if lines else "nothing"
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
         return f"{PACKAGE} {how}; the last it said was: {last}"
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Signals that arrive meanwhile are handled behind the block: one inside Popen would leave the
+    process it has just made to itself."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

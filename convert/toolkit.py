@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import select
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -193,6 +194,7 @@ def _exit_with(requests: int) -> None:
 
 
 def main(requests: int, answers: int) -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())  # held while this process was made
     threading.Thread(target=_exit_with, args=[requests], daemon=True).start()
     serve(Connection(requests, writable=False), Connection(answers, readable=False))
 

@@ -258,6 +258,11 @@ OUTSIDE = {
     "a call of a method of an object": call(attribute(_CONV + b")\x81", "forward"), text("id")),
     "a call of a layer's class": call(named("torch.nn.modules.conv", "Conv2d"), b"K\x03"),
     "a call of a function of layers": call(named("torch.nn.functional", "relu"), b"K\x03"),
+    "a namespace of something": call(named("types", "SimpleNamespace"), b"K\x05"),
+    "a namespace of an object": call(named("types", "SimpleNamespace"), _CONV + b")\x81"),
+    "a namespace of a namespace": call(
+        named("ultralytics.utils", "IterableSimpleNamespace"), b"}", b"]"
+    ),
     "a call of text": call(text("os.system"), text("id")),
     "a call of None": call(b"N"),
     "a call with no tuple": named("collections", "OrderedDict") + b"]R",
@@ -338,6 +343,7 @@ OUTSIDE = {
     "text that is escaped": b"S'\\d'\n",
     "a name of two words": b"cos system\nx\n",
     "a name of no words": b"c\n\n" + b"(tR",
+    "a name with escapes": b"cos\\x2epath\nsystem\n(tR",
     "a name with a line": stacked("os\nsystem", "x") + b"(tR",
 }
 """Operations outside the allow-list, whether or not they would do harm here."""

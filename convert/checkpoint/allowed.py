@@ -8,12 +8,27 @@ as it is named.
 """
 
 import sys
+from _compat_pickle import IMPORT_MAPPING
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import numpy as np
-
-from convert.checkpoint.values import Global, Instance, NumpyValue, Opaque, Storage, StoredTensor
+from convert.checkpoint.numpy_values import (
+    ARRAY,
+    DTYPE,
+    numpy_array,
+    numpy_buffer,
+    numpy_dtype,
+    numpy_scalar,
+)
+from convert.checkpoint.values import (
+    Global,
+    Instance,
+    Opaque,
+    Storage,
+    StoredTensor,
+    expect,
+    is_count,
+)
 
 Refuse = Callable[[str], NoReturn]
 
@@ -48,18 +63,24 @@ _TORCH_VALUES = frozenset(
 _MODULE_PACKAGES = ("torch.nn.modules.", "torch.nn.parallel.", "torch.optim.", "torchvision.ops.")
 """Packages of torch whose classes are module or optimizer classes."""
 
-_FOREIGN = frozenset(sys.stdlib_module_names) | {
-    "builtins",
-    "numpy",
-    "torch",
-    "torchvision",
-    "dill",
-}
+_FOREIGN = frozenset(
+    [
+        *sys.stdlib_module_names,
+        *(name for name in IMPORT_MAPPING if "." not in name),  # as Python 2 has them
+        *("builtins", "numpy", "torch", "torchvision", "dill"),
+    ]
+)
 """Top-level packages from which nothing but what is listed here is accepted."""
+
+_LONGEST_NAME = 300
+_LARGEST_SET = 1000
 
 
 def check_global(named: Global, refuse: Refuse) -> Global:
     """The name under its current spelling. Calls refuse for a name outside the allow-list."""
+    readable = len(named.module) + len(named.name) <= _LONGEST_NAME and f"{named}".isprintable()
+    if not readable or " " in f"{named}":
+        refuse("a class whose name cannot be read")
     named = Global(_OLD_MODULES.get(named.module, named.module), named.name)
     if not (named in _CONSTRUCTORS or _is_value(named) or is_class(named)):
         refuse(f"{named}")
@@ -70,9 +91,18 @@ def is_class(named: Global) -> bool:
     """Whether a name may be a class whose objects become inert records."""
     if named in _PLAIN_CLASSES:
         return True
+    if "." in named.name:  # an attribute of something
+        return False
     if f"{named.module}.".startswith(_MODULE_PACKAGES):
         return True
-    return named.module.partition(".")[0] not in _FOREIGN and "." not in named.name
+    return named.module.partition(".")[0] not in _FOREIGN
+
+
+def is_key(value: Any) -> bool:
+    """Whether a value may be a key or in a set: text, bytes, a name, or a machine integer."""
+    return isinstance(value, str | bytes | Global | None) or (
+        isinstance(value, int) and -(2**63) <= value < 2**63
+    )
 
 
 def construct(function: Global, arguments: tuple[Any, ...], refuse: Refuse) -> Any:
@@ -83,7 +113,7 @@ def construct(function: Global, arguments: tuple[Any, ...], refuse: Refuse) -> A
         refuse(f"a call of {function}")
     try:
         return constructor(*arguments)
-    except (_UnexpectedArgumentsError, TypeError, ValueError, AttributeError, OverflowError):
+    except (TypeError, ValueError, AttributeError, OverflowError):
         refuse(f"{function} with unexpected arguments")
 
 
@@ -97,71 +127,59 @@ def instantiate(cls: Global, refuse: Refuse) -> Any:
     return Instance(cls)
 
 
-class _UnexpectedArgumentsError(Exception):
-    pass
-
-
-def _expect(condition: bool) -> None:
-    if not condition:
-        raise _UnexpectedArgumentsError
-
-
 def _is_value(named: Global) -> bool:
     if named.module == "torch":
         return named.name in _TORCH_VALUES or named.name in STORAGE_DTYPES
     return named.module in ("torch.nn.functional", "torch._C._nn") and "." not in named.name
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**48
-
-
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> StoredTensor:
-    _expect(isinstance(storage, Storage) and isinstance(size, tuple) and isinstance(stride, tuple))
-    _expect(len(size) == len(stride) <= 8)
-    _expect(all(_is_number(n) for n in (offset, *size, *stride)))
+    expect(isinstance(storage, Storage) and isinstance(size, tuple) and isinstance(stride, tuple))
+    expect(len(size) == len(stride) <= 8)
+    expect(all(is_count(n) for n in (offset, *size, *stride)))
     return StoredTensor(storage, offset, size, stride)
 
 
 def _parameter(tensor: Any, *_: Any) -> StoredTensor:
-    _expect(isinstance(tensor, StoredTensor))
+    expect(isinstance(tensor, StoredTensor))
     return tensor
 
 
 def _tensor_of_type(function: Any, _: Any, arguments: Any, __: Any = None) -> StoredTensor:
-    _expect(function in (Global("torch._utils", "_rebuild_tensor_v2"), _PARAMETER))
-    _expect(isinstance(arguments, tuple))
+    expect(function in (Global("torch._utils", "_rebuild_tensor_v2"), _PARAMETER))
+    expect(isinstance(arguments, tuple))
     return _CONSTRUCTORS[function](*arguments)
 
 
-def _method(cls: Any, name: Any) -> Opaque:
-    """A method of a module class, as segmentation heads keep one; getattr of anything else, or of
-    a private name, is how pickles reach for code."""
-    _expect(isinstance(cls, Global) and cls not in _CONSTRUCTORS and is_class(cls))
-    _expect(isinstance(name, str) and name.isidentifier() and not name.startswith("_"))
+def _method(owner: Any, name: Any) -> Opaque:
+    """A method of a module class, as segmentation heads keep one, or of a module, as fused ones do;
+    getattr of anything else, or of a private name, is how pickles reach for code."""
+    cls = owner.cls if isinstance(owner, Instance) else owner
+    expect(isinstance(cls, Global) and cls not in _CONSTRUCTORS and is_class(cls))
+    expect(isinstance(name, str) and name.isidentifier() and not name.startswith("_"))
     return Opaque(cls)
 
 
 def _encoded(text: Any, encoding: Any = "latin1") -> bytes:
-    _expect(isinstance(text, str) and encoding in ("latin1", "latin-1", "utf-8", "ascii"))
+    expect(isinstance(text, str) and encoding in ("latin1", "latin-1", "utf-8", "ascii"))
     return text.encode(encoding)
 
 
 def _reconstructed(cls: Any, base: Any, state: Any) -> Instance:
-    _expect(isinstance(cls, Global) and is_class(cls) and cls not in _CONSTRUCTORS)
-    _expect(base == Global("builtins", "object") and state is None)
+    expect(isinstance(cls, Global) and is_class(cls) and cls not in _CONSTRUCTORS)
+    expect(base == Global("builtins", "object") and state is None)
     return Instance(cls)
 
 
 def _path(*parts: Any) -> str:
-    _expect(all(isinstance(part, str) for part in parts))
+    expect(all(isinstance(part, str) for part in parts))
     return "/".join(parts)
 
 
 def _dill_type(name: Any) -> Global:
     """dill names builtin types by a string."""
     named = Global("builtins", name)
-    _expect(isinstance(name, str) and named in _CONSTRUCTORS and name != "getattr")
+    expect(isinstance(name, str) and named in _CONSTRUCTORS and name != "getattr")
     return named
 
 
@@ -169,62 +187,30 @@ def _pairs(pairs: Any = ()) -> dict[Any, Any]:
     """An OrderedDict, or a defaultdict with its factory, which does not matter here."""
     if isinstance(pairs, Global):
         return {}
-    _expect(isinstance(pairs, list | tuple | dict))
+    expect(isinstance(pairs, list | tuple | dict))
     result = {}
     for key, value in pairs.items() if isinstance(pairs, dict) else pairs:
-        _expect(isinstance(key, str | int | float))
+        expect(isinstance(key, str))
         result[key] = value
     return result
 
 
 def _hashables(items: Any = ()) -> list[Any]:
-    _expect(isinstance(items, list | tuple | set | frozenset))
-    items = list(items)
-    _expect(all(isinstance(item, str | int | float | bytes | None) for item in items))
-    return items
-
-
-def _sequence(items: Any = ()) -> list[Any]:
-    _expect(isinstance(items, list | tuple | set))
+    expect(isinstance(items, list | tuple | set | frozenset))
+    expect(len(items) <= _LARGEST_SET and all(map(is_key, items)))
     return list(items)
 
 
-def _numpy_dtype(first: Any, *rest: Any) -> NumpyValue:
-    if isinstance(first, NumpyValue):  # its state: version and byte order
-        (state,) = rest
-        _expect(isinstance(first.value, str) and isinstance(state, tuple) and len(state) > 1)
-        _expect(state[1] in ("<", "|", "="))
-        return first
-    _expect(isinstance(first, str) and len(first) <= 8)
-    return NumpyValue(_DTYPE, first)
+def _sequence(items: Any = ()) -> list[Any]:
+    expect(isinstance(items, list | tuple | set))
+    return list(items)
 
 
-def _numpy_array(first: Any, *rest: Any) -> NumpyValue:
-    if isinstance(first, NumpyValue):  # its state: version, shape, dtype, order, bytes
-        (state,) = rest
-        _, shape, dtype, _, data = state
-        first.value = _numbers(dtype, data)
-        _expect(first.value is None or np.prod(shape, dtype=object) == first.value.size)
-        return first
-    return NumpyValue(_ARRAY)
-
-
-def _numpy_scalar(dtype: Any, data: Any) -> Any:
-    value = _numbers(dtype, data)
-    return None if value is None else value.item()
-
-
-def _numbers(dtype: Any, data: Any) -> np.ndarray | None:
-    """Bytes as numbers; None for arrays of anything else."""
-    _expect(isinstance(dtype, NumpyValue) and dtype.of == _DTYPE)
-    if not isinstance(data, bytes) or dtype.value[:1] not in ("f", "i", "u", "b"):
-        return None
-    return np.frombuffer(data, np.dtype(f"<{dtype.value}"))
-
-
-_DTYPE = Global("numpy", "dtype")
-_ARRAY = Global("numpy.core.multiarray", "_reconstruct")
 _PARAMETER = Global("torch._utils", "_rebuild_parameter")
+
+
+def _record_maker(named: Global) -> Callable[[], Instance]:
+    return lambda: Instance(named)
 
 
 def _opaque(module: str, name: str) -> tuple[Global, Callable[..., Any]]:
@@ -250,7 +236,15 @@ _CONSTRUCTORS: dict[Global, Callable[..., Any]] = {
     Global("builtins", "getattr"): _method,
     Global("copyreg", "_reconstructor"): _reconstructed,
     Global("dill._dill", "_load_type"): _dill_type,
-    Global("types", "SimpleNamespace"): lambda: Instance(Global("types", "SimpleNamespace")),
+    # options of YOLOv8 and later, whose heads are refused with a better reason
+    **{
+        named: _record_maker(named)
+        for named in (
+            Global("types", "SimpleNamespace"),
+            Global("ultralytics.utils", "IterableSimpleNamespace"),
+            Global("ultralytics.yolo.utils", "IterableSimpleNamespace"),
+        )
+    },
     # training options: shapes, devices, paths of either operating system, dates
     Global("torch", "Size"): lambda items=(): tuple(_sequence(items)),
     **dict([_opaque("torch", "device"), _opaque("datetime", "datetime")]),
@@ -261,9 +255,11 @@ _CONSTRUCTORS: dict[Global, Callable[..., Any]] = {
     },
     # best_fitness and the like, as numpy scalars and arrays; bytes in protocol 2
     Global("_codecs", "encode"): _encoded,
-    _DTYPE: _numpy_dtype,
-    _ARRAY: _numpy_array,
-    Global("numpy.core.multiarray", "scalar"): _numpy_scalar,
+    Global("builtins", "bytes"): lambda: b"",
+    DTYPE: numpy_dtype,
+    ARRAY: numpy_array,
+    Global("numpy.core.multiarray", "scalar"): numpy_scalar,
+    Global("numpy.core.numeric", "_frombuffer"): numpy_buffer,
 }
 
 _PLAIN_CLASSES = frozenset(

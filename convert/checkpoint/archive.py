@@ -17,7 +17,8 @@ from runtime.errors import UserError
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 _LARGEST_PICKLE = 64 << 20
-_MOST_INFLATED = 256 << 20
+_MOST_INFLATED = 64 << 20
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -57,8 +58,13 @@ class Archive:
             data[stored.offset :], size, [s * data.itemsize for s in stride], writeable=False
         )
         if stored.storage.dtype == "bfloat16":
-            return (view.astype(np.uint32) << 16).view(np.float32)
-        return view.astype(np.float32) if view.dtype.kind == "f" else view
+            bits = view.astype(np.uint32)
+            bits <<= np.uint32(16)
+            return bits.view(np.float32)
+        if view.dtype.kind != "f":
+            return view
+        with np.errstate(over="ignore", invalid="ignore"):  # what became infinite is refused later
+            return view.astype(np.float32)
 
 
 def open_archive(data: bytes, origin: str) -> Archive:
@@ -72,14 +78,14 @@ def open_archive(data: bytes, origin: str) -> Archive:
 def _open_zip(data: bytes, origin: str) -> Archive:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = {info.filename: info for info in archive.infolist()}
+            members = _members(archive, len(data))
             folder = _folder(members, origin)
             if archive.NameToInfo.get(f"{folder}/byteorder") is not None:
                 _little_endian(_read(archive, members[f"{folder}/byteorder"], 16), origin)
             stream = io.BytesIO(_read(archive, members[f"{folder}/data.pkl"], _LARGEST_PICKLE))
             wanted: dict[str, Storage] = {}
             value = unpickle(stream, origin, lambda pid: _storage(pid, wanted))
-            if sum(map(_size, wanted.values())) > max(len(data), _MOST_INFLATED):
+            if sum(map(_size, wanted.values())) > max(4 * len(data), _MOST_INFLATED):
                 raise ValueError("its storages are larger than the file")
             storages = {
                 key: _zip_storage(archive, members, f"{folder}/data/{key}", storage)
@@ -88,6 +94,22 @@ def _open_zip(data: bytes, origin: str) -> Archive:
     except _ZIP_ERRORS as error:
         raise UserError(_damaged(origin, error)) from error
     return Archive(value, storages)
+
+
+def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
+    """The members by name. Raises ValueError where two readers could see different files: two
+    members of one name, or members that share bytes."""
+    infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
+    members = {info.filename: info for info in infos}
+    if len(members) != len(infos):
+        raise ValueError("two of its members have one name")
+    ends = [info.header_offset for info in infos[1:]]
+    for info, end in zip(infos, [*ends, size], strict=False):
+        if info.header_offset + info.compress_size > end:
+            raise ValueError(f"{info.filename!r} overlaps what comes next")
+        if info.compress_type not in _COMPRESSIONS:
+            raise ValueError(f"{info.filename!r} is compressed in another way than torch does")
+    return members
 
 
 def _folder(members: dict[str, zipfile.ZipInfo], origin: str) -> str:
@@ -139,7 +161,8 @@ def _open_legacy(data: bytes, origin: str) -> Archive:
     value = unpickle(stream, origin, lambda pid: _storage(pid, wanted))
     keys = unpickle(stream, origin, _no_persistent)
     try:
-        if not isinstance(keys, list) or set(keys) != wanted.keys():
+        named = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+        if not named or sorted(keys) != sorted(wanted):
             raise ValueError("its list of storages is not that of its pickle")
         storages = {key: _legacy_storage(stream, wanted[key]) for key in keys}
     except (ValueError, TypeError, struct.error) as error:
@@ -202,7 +225,6 @@ def _little_endian(order: bytes, origin: str) -> None:
 
 
 def _damaged(origin: str, error: Exception) -> str:
-    return (
-        f"{origin} is damaged or cut short ({' '.join(str(error).split()) or type(error).__name__})"
-        ": copy it again from where it was trained"
-    )
+    reason = " ".join(str(error).split()) or type(error).__name__
+    shown = "".join(c if c.isprintable() else "?" for c in reason[:200])  # it may name a member
+    return f"{origin} is damaged or cut short ({shown}): copy it again from where it was trained"

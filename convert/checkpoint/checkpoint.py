@@ -60,6 +60,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a .pt file. Raises UserError for what is no YOLOv5 detection checkpoint, saying what it
     is instead, for damaged files, and for pickles that ask for more than a checkpoint needs."""
     try:
+        if path.exists() and not path.is_file():  # a folder, or a device without an end
+            raise UserError(f"{path} is no file: give the best.pt of train.py")
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
@@ -86,11 +88,12 @@ def _model_record(value: Any, path: Path) -> tuple[Instance, bool]:
             held = held.state["ema"]
         if is_module(held):
             return held, key == "ema"
-        if _is_state_dict(held):
-            raise UserError(_state_dict_message(path))
-    if _is_state_dict(value) or _is_state_dict(value.get("state_dict")):
-        raise UserError(_state_dict_message(path))
-    keys = ", ".join(str(key)[:40] for key in list(value)[:8])
+    if any(map(_is_state_dict, (value, *value.values()))):
+        raise UserError(
+            f"{path} holds only weights (a state dict), and the network cannot be told from them:"
+            " give the best.pt that train.py wrote, which has both"
+        )
+    keys = ", ".join(_printable(key)[:40] for key in list(value)[:8])
     raise UserError(f"{path} holds no model (its keys are: {keys}): give the best.pt of train.py")
 
 
@@ -99,13 +102,6 @@ def _is_state_dict(value: Any) -> bool:
         isinstance(value, dict)
         and len(value) > 0
         and all(isinstance(item, StoredTensor) for item in value.values())
-    )
-
-
-def _state_dict_message(path: Path) -> str:
-    return (
-        f"{path} holds only weights (a state dict), and the network cannot be told from them:"
-        " give the best.pt that train.py wrote, which has both"
     )
 
 
@@ -126,6 +122,7 @@ def _checkpoint(model: Module, ema: bool, archive: Archive, path: Path, sha256: 
         )
     *layers, head_layer = (_layer(i, module, path) for i, module in enumerate(sequence))
     head = read_head(head_layer.module, head_layer.sources, str(path))
+    _check_modules(model, path)
     _check_weights(model, path)
     return Checkpoint(
         path=path,
@@ -136,7 +133,7 @@ def _checkpoint(model: Module, ema: bool, archive: Archive, path: Path, sha256: 
         input_channels=_input_channels(model, path),
         ema=ema,
         half=_is_half(archive),
-        looks_like=_looks_like(model, archive.value),
+        looks_like=_looks_like(model, head_layer.module, archive.value),
     )
 
 
@@ -144,12 +141,22 @@ def _layer(number: int, module: Module, path: Path) -> Layer:
     """A layer with its sources made absolute, checked to come before it."""
     source = module.attributes.get("f", -1 if number == 0 else None)
     sources = source if isinstance(source, list | tuple) else [source]
-    if not sources or not all(type(s) is int and -number - 1 <= s < number for s in sources):
+    earliest = -max(number, 1)  # the first layer's -1 is the picture
+    if not sources or not all(type(s) is int and earliest <= s < number for s in sources):
         raise UserError(
             f"{path}: layer {number} ({module.class_name}) does not say which layers it takes, so"
             " this is no YOLOv5 model; export ONNX where it was trained and convert that"
         )
     return Layer(number, tuple(number + s if s < 0 else s for s in sources), module)
+
+
+def _check_modules(model: Module, path: Path) -> None:
+    hooked = [f"{place} ({module.class_name})" for place, module in model.walk() if module.hooked]
+    if hooked:
+        raise UserError(
+            f"{path} was saved with hooks, functions that change what a layer computes, on"
+            f" {hooked[0]}: remove them and save it again, or export ONNX and convert that"
+        )
 
 
 def _check_weights(model: Module, path: Path) -> None:
@@ -207,11 +214,10 @@ def _is_half(archive: Archive) -> bool:
     return kinds.count(np.dtype("<f2")) > len(kinds) / 2
 
 
-def _looks_like(model: Module, value: Any) -> str:
+def _looks_like(model: Module, head: Module, value: Any) -> str:
     """The releases whose habits the file shows; each test is one that changed in that release."""
     kinds = {module.kind for _, module in model.walk()}
-    detect = list(model.children["model"].children.values())[-1]
-    if "anchor_grid" in detect.buffers:
+    if "anchor_grid" in head.buffers:
         if "Hardswish" in kinds or ("BottleneckCSP" in kinds and "SiLU" not in kinds):
             return "v3.1 or earlier"
         return "v4.0 or v5.0"

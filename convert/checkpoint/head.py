@@ -106,7 +106,8 @@ def _convs(head: Module, origin: str) -> tuple[Module, ...]:
 
 def _strides(head: Module, origin: str) -> list[int]:
     stride = (head.plain_tensors | head.buffers | head.attributes).get("stride")
-    numbers = np.asarray(stride if _is_numeric(stride) else [], np.float64).ravel()
+    with np.errstate(invalid="ignore"):  # what is not finite is refused below
+        numbers = np.asarray(stride if _is_numeric(stride) else [], np.float64).ravel()
     if not len(numbers) or not all(n >= 1 and n == int(n) for n in numbers if np.isfinite(n)):
         raise UserError(f"{origin}: the head's strides are missing or no whole numbers")
     if not np.isfinite(numbers).all() or numbers.max() > 1024:
@@ -128,7 +129,8 @@ def _anchors_px(head: Module, strides: list[int], origin: str) -> np.ndarray:
         raise UserError(f"{origin}: the head's anchors have shape {source.shape}, not (nl, na, 2)")
     pairs = source.reshape(source.shape[0], -1, 2).astype(np.float32)
     if grid is None and len(pairs) == len(strides):
-        pairs = pairs * np.array(strides, np.float32)[:, None, None]
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later
+            pairs = pairs * np.array(strides, np.float32)[:, None, None]
     return pairs
 
 

@@ -10,14 +10,19 @@ import pickletools
 from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
 
-from convert.checkpoint.allowed import check_global, construct, instantiate
+from convert.checkpoint.allowed import check_global, construct, instantiate, is_key
 from convert.checkpoint.values import Global, Instance, NumpyValue
 from runtime.errors import UserError
 
 _MOST_OPERATIONS = 2_000_000
 """A bound on time and memory. The largest YOLOv5 with its optimizer takes a tenth of it."""
 
-_SCALARS = (str, bytes, int, float, type(None), Global)
+_MOST_COPIED = 4_000_000
+"""Items, or eights of characters, that all operations together may copy from values that are there
+already, so that one large value cannot be copied again and again."""
+
+_MOST_NUMBER_KEYS = 20_000
+"""Keys other than text: unlike text's, their hashes can be chosen to collide."""
 
 
 def unpickle(stream: io.BytesIO, origin: str, persistent: Callable[[Any], Any]) -> Any:
@@ -28,18 +33,28 @@ def unpickle(stream: io.BytesIO, origin: str, persistent: Callable[[Any], Any]) 
     """
     machine = _Machine(origin, persistent)
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-            if count >= _MOST_OPERATIONS:
-                raise UserError(f"{origin} holds a far larger pickle than any YOLOv5 checkpoint")
+        for _ in range(_MOST_OPERATIONS):
+            opcode = _OPCODES[stream.read(1)]
             if opcode.name == "STOP":
-                break
-            machine.step(opcode.name, argument)
-        return machine.result()
+                return machine.result()
+            machine.step(opcode, stream)
+        machine.refuse_size()
     except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
         raise UserError(
             f"{origin} is damaged: its pickle cannot be read; copy the file again from where it was"
             " trained"
         ) from error
+
+
+def _line(stream: io.BytesIO) -> str:
+    line = stream.readline()
+    if not line.endswith(b"\n"):
+        raise ValueError("a line without an end")
+    return line[:-1].decode()
+
+
+def _two_lines(stream: io.BytesIO) -> tuple[str, str]:
+    return _line(stream), _line(stream)
 
 
 class _Machine:
@@ -51,24 +66,37 @@ class _Machine:
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
+        self._copied = 0
+        self._number_keys = 0
 
-    def step(self, name: str, argument: Any) -> None:
-        if name in _CONSTANTS:
-            self._stack.append(_CONSTANTS[name])
+    def step(self, opcode: pickletools.OpcodeInfo, stream: io.BytesIO) -> None:
+        """Carry out one operation, whose argument comes next in the stream."""
+        name = opcode.name
+        operation = _OPERATIONS.get(name)
+        if not (operation or name in _LITERALS or name in _CONSTANTS or name in _EMPTY):
+            self._refuse(f"the pickle operation {name}")
+        read = _READERS.get(name) or (opcode.arg and opcode.arg.reader)
+        argument = read(stream) if read else None
+        if operation:
+            operation(self, argument)
         elif name in _LITERALS:
             self._stack.append(argument)
-        elif name in _EMPTY:
-            self._stack.append(_EMPTY[name]())
         else:
-            operation = _OPERATIONS.get(name)
-            if operation is None:
-                self._refuse(f"the pickle operation {name}")
-            operation(self, argument)
+            self._stack.append(_EMPTY[name]() if name in _EMPTY else _CONSTANTS[name])
 
     def result(self) -> Any:
         if len(self._stack) != 1:
             raise ValueError("stack is not down to the result")
         return self._stack[0]
+
+    def refuse_size(self) -> NoReturn:
+        raise UserError(f"{self._origin} holds a far larger pickle than any YOLOv5 checkpoint")
+
+    def _count_copy(self, *values: Any) -> None:
+        sized = [value for value in values if isinstance(value, _SIZED)]
+        self._copied += sum(len(v) // 8 if isinstance(v, _TEXT) else len(v) for v in sized)
+        if self._copied > _MOST_COPIED:
+            self.refuse_size()
 
     def _refuse(self, what: str) -> NoReturn:
         raise UserError(
@@ -170,22 +198,24 @@ class _Machine:
             raise TypeError("set an item of something that is no dict")
 
     def _keys(self, keys: list[Any]) -> list[Any]:
-        """Keys as they are; only flat ones, since hashing a deep tuple would overflow the stack."""
+        """Keys as they are; only those that are quick to hash: a deep tuple overflows the stack."""
         for key in keys:
-            parts = key if isinstance(key, tuple) else (key,)
-            if not all(isinstance(part, _SCALARS) for part in parts):
-                self._refuse(f"a {type(key).__name__} as a key")
+            if not isinstance(key, str):
+                self._number_keys += 1
+                if not is_key(key):
+                    self._refuse(f"a {type(key).__name__} as a key")
+        if self._number_keys > _MOST_NUMBER_KEYS:
+            self.refuse_size()
         return keys
 
-    def _global(self, argument: str) -> None:
-        module, name = argument.split(" ", 1)
-        self._stack.append(check_global(Global(module, name), self._refuse))
+    def _global(self, argument: tuple[str, str]) -> None:
+        self._stack.append(check_global(Global(*argument), self._refuse))
 
     def _stack_global(self, _: Any) -> None:
         module, name = self._pop(2)
         if not (isinstance(module, str) and isinstance(name, str)):
             raise TypeError("a global's name is no string")
-        self._stack.append(check_global(Global(module, name), self._refuse))
+        self._global((module, name))
 
     def _reduce(self, _: Any) -> None:
         self._construct(*self._pop(2))
@@ -201,7 +231,7 @@ class _Machine:
         function, *arguments = self._pop_mark()
         self._construct(function, tuple(arguments))
 
-    def _instance(self, argument: str) -> None:
+    def _instance(self, argument: tuple[str, str]) -> None:
         arguments = tuple(self._pop_mark())
         self._global(argument)
         self._construct(*self._pop(1), arguments)
@@ -209,13 +239,14 @@ class _Machine:
     def _new_object_ex(self, _: Any) -> None:
         cls, arguments, keywords = self._pop(3)
         if keywords:
-            self._refuse(f"{cls} with keywords")
+            self._refuse("an object with keywords")
         self._stack += [cls, arguments]
         self._new_object(None)
 
     def _construct(self, function: Any, arguments: Any) -> None:
         if not isinstance(function, Global) or not isinstance(arguments, tuple):
             self._refuse("a call of something that is no class")
+        self._count_copy(arguments, *arguments)
         self._stack.append(construct(function, arguments, self._refuse))
 
     def _build(self, _: Any) -> None:
@@ -225,6 +256,7 @@ class _Machine:
             # an object with slots has a pair of states
             for part in state if isinstance(state, tuple) and len(state) == 2 else (state,):
                 if isinstance(part, dict):
+                    self._count_copy(part)
                     target.state.update(part)
         elif isinstance(target, NumpyValue):
             construct(target.of, (target, state), self._refuse)
@@ -281,9 +313,14 @@ class _Machine:
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY = {"EMPTY_TUPLE": tuple, "EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": set}
+_TEXT = (str, bytes, bytearray)
+_SIZED = (*_TEXT, list, tuple, dict, set, frozenset)
+_OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
 _LITERALS = frozenset(
-    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING"
+    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT BINSTRING SHORT_BINSTRING"
     " UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8"
     " BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8".split()
 )
 _OPERATIONS = _Machine.OPERATIONS
+_READERS = {"GLOBAL": _two_lines, "INST": _two_lines, "PERSID": _line}
+"""For arguments that pickletools would take escapes out of, which pickle does not."""

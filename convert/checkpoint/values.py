@@ -4,6 +4,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+def expect(condition: bool) -> None:
+    """Raise ValueError where a pickle gives a known constructor what no checkpoint gives it."""
+    if not condition:
+        raise ValueError("unexpected arguments")
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value can be a size, stride or offset."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**48
+
+
 @dataclass(frozen=True)
 class Global:
     """A name in a module, as the pickle gives it. It is never looked up."""

@@ -1,6 +1,8 @@
 """An ONNX file as one plain float32 graph of one picture, whatever wrote it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,10 @@ from runtime.manifest import sha256_of
 _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "QLinearMatMul"}
 _SUPPRESSION = {"NonMaxSuppression", "EfficientNMS_TRT", "BatchedNMS_TRT", "TRT_NonMaxSuppression"}
 _CONTROL = {"If", "Loop", "Scan"}
+_PLAIN_CONSTANTS = {"value_int", "value_ints", "value_float", "value_floats"}
 _HALF, _SINGLE = TensorProto.FLOAT16, TensorProto.FLOAT
+_LARGEST = 2**31 - 1
+"""Protobuf's limit for one message, so for a graph with all its weights."""
 _AGAIN = "export it again with YOLOv5's export.py"
 
 
@@ -22,7 +27,7 @@ _AGAIN = "export it again with YOLOv5's export.py"
 class LoadedGraph:
     """A graph ready to be taken apart: nodes in order, constants as initializers, float32.
 
-    input_wh: None where the file leaves the size open; then the graph's input has no size yet.
+    input_wh: 0 where the file leaves the width or height open.
     """
 
     path: Path
@@ -30,13 +35,15 @@ class LoadedGraph:
     model: onnx.ModelProto
     input_name: str
     channels: int
-    input_wh: tuple[int, int] | None
+    input_wh: tuple[int, int]
 
 
 def load_graph(path: Path) -> LoadedGraph:
     """Read an ONNX file. Raises UserError for damaged files, and for graphs that cannot be cut at
     YOLOv5's heads: quantized ones, ones with suppression or control flow inside, several inputs."""
     try:
+        if path.stat().st_size > _LARGEST:
+            raise UserError(f"{path} is larger than the 2 GB that an ONNX file can hold")
         data = path.read_bytes()
         model = onnx.load_model_from_string(data)
     except OSError as error:
@@ -45,6 +52,8 @@ def load_graph(path: Path) -> LoadedGraph:
         raise UserError(f"{path} is damaged or no ONNX file: copy it again") from error
     if not model.graph.node or not model.graph.output:
         raise UserError(f"{path} is damaged or no ONNX file: it has no graph")
+    if not all(isinstance(text, str) for text in _texts(model.graph)):
+        raise UserError(f"{path} is damaged: a name in it is no text")
     _refuse_operations(model, path)
     _load_external_data(model, path)
     try:
@@ -53,18 +62,22 @@ def load_graph(path: Path) -> LoadedGraph:
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged: a constant of it cannot be read") from error
     _sort(model.graph, path)
+    _check_biases(model.graph, path)
     name, channels, wh = _picture_input(model.graph, path)
     return LoadedGraph(path, sha256_of(data), model, name, channels, wh)
 
 
 def fix_size(loaded: LoadedGraph, wh: tuple[int, int]) -> None:
-    """Give the graph's input its size, in place."""
+    """Give the graph's input its size, in place, and forget what it says of the others': torch has
+    been seen to call different sizes by one name."""
     keep = [value for value in loaded.model.graph.input if value.name == loaded.input_name]
     shape = [1, loaded.channels, wh[1], wh[0]]
     keep[0].CopyFrom(helper.make_tensor_value_info(loaded.input_name, _SINGLE, shape))
     del loaded.model.graph.input[:]
     loaded.model.graph.input.extend(keep)
     del loaded.model.graph.value_info[:]
+    for value in loaded.model.graph.output:
+        value.type.tensor_type.ClearField("shape")
 
 
 def _refuse_operations(model: onnx.ModelProto, path: Path) -> None:
@@ -82,49 +95,85 @@ def _refuse_operations(model: onnx.ModelProto, path: Path) -> None:
             f"{path} is quantized already ({', '.join(sorted(kinds & _QUANTIZED))}): give the float"
             " ONNX, rkyolo quantizes it for the NPU"
         )
-    if kinds & _CONTROL or model.functions:
+    values = [attribute for node in model.graph.node for attribute in node.attribute]
+    if kinds & _CONTROL or model.functions or any(v.HasField("g") or v.graphs for v in values):
         raise UserError(f"{path} has control flow or functions inside: {_AGAIN}")
     foreign = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
     if foreign:
-        raise UserError(f"{path} has operations of {', '.join(sorted(foreign))}: {_AGAIN}")
+        names = ", ".join(map(repr, sorted(foreign)))
+        raise UserError(f"{path} has operations of {names}: {_AGAIN}")
+    sparse = any(v.HasField("sparse_tensor") or v.sparse_tensors or v.tensors for v in values)
+    if sparse or model.graph.sparse_initializer:
+        raise UserError(f"{path} has sparse weights inside: {_AGAIN}")
+
+
+def _texts(graph: onnx.GraphProto) -> Iterator[str | bytes]:
+    """All names; protobuf gives those that are no UTF-8 as bytes."""
+    for node in graph.node:
+        yield from (node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    yield from (named.name for named in [*graph.initializer, *graph.input, *graph.output])
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
 
 
 def _load_external_data(model: onnx.ModelProto, path: Path) -> None:
     """Read weights kept in files beside the graph, and in no other folder."""
-    folder = path.resolve().parent
-    for tensor in external_data_helper._get_all_tensors(model):
-        if not external_data_helper.uses_external_data(tensor):
-            continue
-        facts = {entry.key: entry.value for entry in tensor.external_data}
-        place = folder / facts.get("location", "")
-        if place.resolve().parent != folder or not place.is_file():
-            raise UserError(
-                f"{path} keeps weights in {facts.get('location', '')!r}, which is no file beside"
-                " it: copy both files into one folder"
-            )
+    tensors = filter(external_data_helper.uses_external_data, _tensors(model.graph))
+    parts = [(tensor, *_part_of_file(tensor, path)) for tensor in tensors]
+    if sum(length for *_, length in parts) > _LARGEST:
+        raise UserError(f"{path} keeps more than the 2 GB of weights that a graph can hold")
+    for tensor, place, offset, length in parts:
         try:
-            offset, size = int(facts.get("offset", 0)), place.stat().st_size
-            length = int(facts.get("length", size - offset))
-            if not 0 <= offset <= offset + length <= size:
-                raise ValueError("outside the file")
             with place.open("rb") as stream:
                 stream.seek(offset)
                 tensor.raw_data = stream.read(length)
-        except (ValueError, OSError) as error:
-            raise UserError(f"{place} does not hold the weights that {path} expects") from error
+        except OSError as error:
+            raise UserError(f"cannot read {place}: {error.strerror}") from error
         tensor.data_location = TensorProto.DEFAULT
         del tensor.external_data[:]
 
 
+def _part_of_file(tensor: TensorProto, path: Path) -> tuple[Path, int, int]:
+    """(file, offset, length) of an external tensor."""
+    facts = {entry.key: entry.value for entry in tensor.external_data}
+    place = _beside(path, facts.get("location", ""))
+    try:
+        offset, size = int(facts.get("offset", 0)), place.stat().st_size
+        length = int(facts.get("length", size - offset))
+        if not 0 <= offset <= offset + length <= size:
+            raise ValueError("outside the file")
+    except (ValueError, OSError) as error:
+        raise UserError(f"{place} does not hold the weights that {path} expects") from error
+    return place, offset, length
+
+
+def _beside(path: Path, location: str | bytes) -> Path:
+    """The file of that name in the folder of path. Raises UserError for any other place."""
+    folder = path.resolve().parent
+    try:
+        place = (folder / location).resolve()
+        if place.parent == folder and place.is_file():
+            return place
+    except (OSError, RuntimeError, TypeError, ValueError):
+        pass  # a name that no file can have, or a link to itself
+    raise UserError(
+        f"{path} keeps weights in {location!r}, which is no file beside it: copy both files into"
+        " one folder"
+    )
+
+
 def _to_single(graph: onnx.GraphProto) -> None:
     """Half precision becomes single: the same numbers, and every tool reads them."""
-    for tensor in graph.initializer:
+    for tensor in _tensors(graph):
         _single(tensor)
     for node in graph.node:
         for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.TENSOR:
-                _single(attribute.t)
-            elif node.op_type == "Cast" and attribute.name == "to" and attribute.i == _HALF:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == _HALF:
                 attribute.i = _SINGLE
     for value in [*graph.input, *graph.output]:
         if value.type.tensor_type.elem_type == _HALF:
@@ -144,10 +193,12 @@ def _constants_to_initializers(graph: onnx.GraphProto) -> None:
         attribute = node.attribute[0] if len(node.attribute) == 1 else None
         if node.op_type != "Constant" or attribute is None or not node.output:
             others.append(node)
-        elif attribute.name == "value":
+        elif attribute.name == "value" and attribute.type == onnx.AttributeProto.TENSOR:
             tensor = graph.initializer.add()
             tensor.CopyFrom(attribute.t)
             tensor.name = node.output[0]
+        elif attribute.name not in _PLAIN_CONSTANTS:
+            raise ValueError(attribute.name)
         else:
             value = helper.get_attribute_value(attribute)
             kind = np.int64 if attribute.name.startswith("value_int") else np.float32
@@ -160,29 +211,39 @@ def _constants_to_initializers(graph: onnx.GraphProto) -> None:
 
 def _sort(graph: onnx.GraphProto, path: Path) -> None:
     """Put nodes behind what they need; some converters append theirs at the end."""
+    nodes, users, missing = list(graph.node), {}, []
     known = {value.name for value in graph.input} | {t.name for t in graph.initializer} | {""}
-    waiting, ordered = list(graph.node), []
-    while waiting:
-        ready = [node for node in waiting if known.issuperset(node.input)]
-        if not ready:
-            missing = next(name for node in waiting for name in node.input if name not in known)
-            raise UserError(f"{path} is damaged: nothing gives the tensor {missing!r}")
-        # in one sweep, so that a sorted graph takes one sweep only
-        left = []
-        for node in waiting:
-            if known.issuperset(node.input):
-                known.update(node.output)
-                ordered.append(node)
-            else:
-                left.append(node)
-        waiting = left
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in ordered]
+    for i, node in enumerate(nodes):
+        needed = set(node.input) - known
+        missing.append(len(needed))
+        for name in needed:
+            users.setdefault(name, []).append(i)
+    ready, ordered = [i for i, count in enumerate(missing) if not count], []
+    while ready:
+        node = nodes[heappop(ready)]  # the first that can be, so that a sorted graph stays as it is
+        ordered.append(onnx.NodeProto.FromString(node.SerializeToString()))
+        for user in (user for name in node.output for user in users.pop(name, ())):
+            missing[user] -= 1
+            if not missing[user]:
+                heappush(ready, user)
+    if len(ordered) < len(nodes):
+        raise UserError(f"{path} is damaged: nothing gives the tensor {next(iter(users))!r}")
     del graph.node[:]
-    graph.node.extend(copies)
+    graph.node.extend(ordered)
 
 
-def _picture_input(graph: onnx.GraphProto, path: Path) -> tuple[str, int, tuple[int, int] | None]:
-    """(name, channels, (width, height) or None) of the only input."""
+def _check_biases(graph: onnx.GraphProto, path: Path) -> None:
+    """A bias has a number a channel: ONNX Runtime reads behind the end of a shorter one."""
+    sizes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Conv" and len(node.input) > 2:
+            weight, bias = sizes.get(node.input[1]), sizes.get(node.input[2])
+            if weight and bias and bias != weight[:1]:
+                raise UserError(f"{path} is damaged: bias {node.input[2]!r} has another size")
+
+
+def _picture_input(graph: onnx.GraphProto, path: Path) -> tuple[str, int, tuple[int, int]]:
+    """(name, channels, (width, height)) of the only input."""
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
     if len(inputs) != 1:
@@ -190,13 +251,14 @@ def _picture_input(graph: onnx.GraphProto, path: Path) -> tuple[str, int, tuple[
     kind = inputs[0].type.tensor_type
     sizes = [dim.dim_value for dim in kind.shape.dim]
     if kind.elem_type != _SINGLE or len(sizes) != 4 or sizes[1] not in (1, 3):
+        types = {number: name for name, number in TensorProto.DataType.items()}
         raise UserError(
-            f"{path} takes {sizes} of type {TensorProto.DataType.Name(kind.elem_type)}, not float"
+            f"{path} takes {sizes} of type {types.get(kind.elem_type, 'unknown')}, not float"
             f" pictures (1, 3, height, width): {_AGAIN}"
         )
     if sizes[0] > 1:
         raise UserError(f"{path} takes batches of {sizes[0]}: {_AGAIN} --batch-size 1")
-    fixed = sizes[2] > 0 and sizes[3] > 0
-    if fixed and max(sizes[2:]) > 16384:
-        raise UserError(f"{path} takes pictures of {sizes[2]}x{sizes[3]}, which is out of range")
-    return inputs[0].name, sizes[1], (sizes[3], sizes[2]) if fixed else None
+    height, width = (max(size, 0) for size in sizes[2:])
+    if max(height, width) > 16384:
+        raise UserError(f"{path} takes pictures of {height}x{width}, which is out of range")
+    return inputs[0].name, sizes[1], (width, height)

@@ -33,9 +33,10 @@ class HeadMap:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Rows of an output that are one head: all of it where start is None, as a 4-D map.
+    """Rows of an output that are one head: all of it where start is None, as a map.
 
     each: 5 + nc, None for a map, which does not tell. wh_px: anchors (na, 2) of decoded rows.
+    channels_last: the map is (1, ny, nx, channels).
     """
 
     head: int
@@ -44,6 +45,16 @@ class Block:
     start: int | None
     each: int | None
     wh_px: np.ndarray | None = None
+    channels_last: bool = False
+
+
+def as_map(value: np.ndarray, shape: tuple[int, ...], channels_last: bool) -> np.ndarray | None:
+    """An output as a head map of that shape, None where it has another size. Exporters differ in
+    how they part the axes: (1, na, 5 + nc, ny, nx) and (1, channels, ny * nx) are the same."""
+    if not channels_last:
+        return value.reshape(shape) if value.size == np.prod(shape) else None
+    _, channels, ny, nx = shape
+    return value.transpose(0, 3, 1, 2) if value.shape == (1, ny, nx, channels) else None
 
 
 def probe_outputs(
@@ -66,7 +77,9 @@ def probe_outputs(
     ]
     missing = [head.name for i, head in enumerate(heads) if i not in {b.head for b in blocks}]
     if missing:
-        raise UserError(f"{origin}: no output shows what becomes of {', '.join(missing)}")
+        raise UserError(
+            f"{origin}: no output shows what becomes of {', '.join(map(repr, missing))}"
+        )
     return blocks
 
 
@@ -78,17 +91,19 @@ def _explain(
     origin: object,
 ) -> list[Block]:
     for i, given in enumerate(logits):
-        if value.shape == given.shape:
+        for channels_last in (False, True):
+            found = as_map(value, given.shape, channels_last)
             for form, expected in (("logits", given), ("sigmoid", _sigmoid(given))):
-                if np.allclose(value, expected, **_CLOSE):
-                    return [Block(i, name, form, None, None)]
-    if value.ndim < 3 or value.shape[0] != 1 or value.dtype != np.float32:
+                if found is not None and np.allclose(found, expected, **_CLOSE):
+                    return [Block(i, name, form, None, None, channels_last=channels_last)]
+    rows = value.ndim == 2 or (value.ndim > 2 and value.shape[0] == 1)
+    if not rows or not value.size or value.dtype != np.float32:
         raise UserError(
-            f"{origin}: output {name} has shape {value.shape}, unlike YOLOv5's. {_HINT}"
+            f"{origin}: output {name!r} has shape {value.shape}, unlike YOLOv5's. {_HINT}"
         )
     if value.ndim == 4 and value.shape[1] not in {h.shape[1] // value.shape[3] for h in heads}:
         raise UserError(
-            f"{origin}: output {name} {value.shape} is no head but a map beside them, as a"
+            f"{origin}: output {name!r} {value.shape} is no head but a map beside them, as a"
             " segmentation model's prototypes are: rkyolo handles detection models only so far"
         )
     return _explain_rows(name, value.reshape(-1, value.shape[-1]), heads, logits, origin)
@@ -105,7 +120,7 @@ def _explain_rows(
     each, start, blocks = rows.shape[1], 0, []
     if each < 6:
         raise UserError(
-            f"{origin}: output {name} has {each} numbers a row, unlike YOLOv5's. {_HINT}"
+            f"{origin}: output {name!r} has {each} numbers a row, unlike YOLOv5's. {_HINT}"
         )
     while start < len(rows):
         for i, given in enumerate(logits):
@@ -118,7 +133,7 @@ def _explain_rows(
                 break
         else:
             raise UserError(
-                f"{origin}: row {start} on, output {name} is neither a head nor its decode by"
+                f"{origin}: row {start} on, output {name!r} is neither a head nor its decode by"
                 f" YOLOv5's formula. {_HINT}"
             )
     return blocks
@@ -152,7 +167,7 @@ def _match(
         mask = np.allclose(block[:, unlike[0] :], tail, **_CLOSE)
         what = "a segmentation model's mask coefficients" if mask else "landmarks or other numbers"
         raise UserError(
-            f"{origin}: of the {each} numbers a row of {name}, those from {unlike[0]} on are no"
+            f"{origin}: of the {each} numbers a row of {name!r}, those from {unlike[0]} on are no"
             f" class scores but {what}: rkyolo handles plain box heads only"
         )
     if np.allclose(block[:, :4], q[:, :4], **_CLOSE):
@@ -168,16 +183,18 @@ def _anchors(
     _, _, ny, nx = head.shape
     _, row, column = np.indices((na, ny, nx)).reshape(3, -1)
     centre = (2 * q[:, :2] - 0.5 + np.stack((column, row), 1)) * head.stride
-    wh = (box[:, 2:] / (2 * q[:, 2:]) ** 2).reshape(na, -1, 2)
-    wh_px = np.median(wh, axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
+        wh = (box[:, 2:] / (2 * q[:, 2:]) ** 2).reshape(na, -1, 2)
+        wh_px = np.median(wh, axis=1)
     if not np.allclose(box[:, :2], centre, rtol=1e-4, atol=1e-2):
         raise UserError(
-            f"{origin}: the centres in {name} are not YOLOv5's (2 sigmoid - 0.5 + cell) x"
+            f"{origin}: the centres in {name!r} are not YOLOv5's (2 sigmoid - 0.5 + cell) x"
             f" {head.stride}: another stride, or an older formula. {_HINT}"
         )
-    if not ((wh_px > 0).all() and np.allclose(wh, wh_px[:, None], rtol=1e-3, atol=0)):
+    known = np.isfinite(wh_px).all() and (wh_px > 0).all()
+    if not (known and np.allclose(wh, wh_px[:, None], rtol=1e-3, atol=0)):
         raise UserError(
-            f"{origin}: the sizes in {name} are not YOLOv5's (2 sigmoid)^2 x anchor. {_HINT}"
+            f"{origin}: the sizes in {name!r} are not YOLOv5's (2 sigmoid)^2 x anchor. {_HINT}"
         )
     return wh_px.astype(np.float32)
 

@@ -1,6 +1,5 @@
 """A YOLOv5 ONNX as a source of deploy graphs: heads, strides, anchors, names, and the cut."""
 
-import ast
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,21 +7,25 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
+from pydantic import ValidationError
 
 from anchors import AnchorHead, Anchors
+from convert.heads.classes import class_count, class_names, shown
 from convert.heads.find import conv_tensors, cut_graph, rename, tail_operations
 from convert.heads.load import LoadedGraph, fix_size, load_graph
 from convert.heads.probe import Block, HeadMap, probe_outputs
-from convert.heads.run import run_graph
+from convert.heads.run import one_process, run_graph
 from convert.network.deploy import METADATA_KEY, check_size
 from runtime.errors import UserError
-from runtime.manifest import Activation, Facts, HeadFacts, InputFacts
+from runtime.manifest import Activation, Facts, InputFacts
 
 AnchorsOf = Callable[[tuple[int, ...]], Anchors]
 """Anchors a user gives, once the strides of the heads they are for are known."""
 
 DEFAULT_WH = (640, 640)
 _MOST_HEADS = 5
+_ANY_STRIDE = 128
+"""A multiple of every stride that YOLOv5 has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,20 +68,23 @@ def read_onnx(
     what the user knows of the model; used where the file does not say, and an error where it says
     otherwise. Raises UserError for what is no YOLOv5 detection graph.
     """
-    loaded = load_graph(path)
-    wh = _choose_size(loaded, wh)
-    fix_size(loaded, wh)
-    picture = np.random.default_rng(0).random((1, loaded.channels, wh[1], wh[0]), np.float32)
-    feeds = {loaded.input_name: picture}
-    heads = _heads(loaded, feeds, wh)
-    check_size(wh, heads[-1].stride)
-    blocks = probe_outputs(loaded.model, heads, feeds, path)
-    metadata = {item.key: item.value for item in loaded.model.metadata_props}
+    with one_process():
+        loaded = load_graph(path)
+        wh = _choose_size(loaded, wh)
+        if not all(loaded.input_wh) and any(n % _ANY_STRIDE for n in wh):
+            # the graph may not run at this size, and cannot say why
+            up = tuple(-(-n // _ANY_STRIDE) * _ANY_STRIDE for n in wh)
+            heads, _ = _heads(loaded, up)
+            check_size(wh, heads[-1].stride)
+        heads, feeds = _heads(loaded, wh)
+        blocks = probe_outputs(loaded.model, heads, feeds, path)
+    properties = {item.key: item.value for item in loaded.model.metadata_props}
+    metadata = {key: text for key, text in properties.items() if isinstance(text, str)}
     own = _own_facts(metadata, path)
     found = _found_anchors(heads, blocks, path) or (own.anchors if own else None)
     strides = tuple(head.stride for head in heads)
     chosen = _agreed(found, anchors(strides) if anchors else None, strides, path)
-    classes = _class_count(heads, blocks, chosen, path)
+    classes = class_count(heads, blocks, chosen, path)
     return OnnxSource(
         path=path,
         sha256=loaded.sha256,
@@ -86,14 +92,13 @@ def read_onnx(
         input_name=loaded.input_name,
         input_channels=loaded.channels,
         wh=wh,
-        fixed=loaded.input_wh is not None,
+        fixed=all(loaded.input_wh),
         heads=heads,
         blocks=tuple(blocks),
         anchors=chosen,
         found_anchors=found is not None,
-        class_names=_class_names(own, metadata, names, classes, path),
-        looks_like=f"ONNX by {loaded.model.producer_name or 'unknown'} "
-        f"{loaded.model.producer_version}".strip(),
+        class_names=class_names(own, metadata, names, classes, blocks, path),
+        looks_like=_producer(loaded.model),
     )
 
 
@@ -105,19 +110,25 @@ def onnx_facts(source: OnnxSource, activation: Activation) -> Facts:
             " .pt it was exported from, a preset (coco-p5, coco-p6), the model's yaml, or the"
             " vendor's RK_anchors.txt"
         )
-    return Facts(
-        input=InputFacts(width=source.wh[0], height=source.wh[1], channels=source.input_channels),
-        heads=tuple(
-            HeadFacts(
-                output=f"head{i}_stride{head.stride}",
-                stride=head.stride,
-                anchors_px=head.wh_px.tolist(),
-            )
-            for i, head in enumerate(source.anchors.heads)
-        ),
-        activation=activation,
-        class_names=source.class_names,
-    )
+    heads = [
+        {
+            "output": f"head{i}_stride{head.stride}",
+            "stride": head.stride,
+            "anchors_px": head.wh_px.tolist(),
+        }
+        for i, head in enumerate(source.anchors.heads)
+    ]
+    width, height = source.wh
+    try:
+        return Facts(
+            input=InputFacts(width=width, height=height, channels=source.input_channels),
+            heads=heads,
+            activation=activation,
+            class_names=source.class_names,
+        )
+    except ValidationError as error:
+        reasons = "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors())
+        raise UserError(f"{source.path} at {height}x{width}: {reasons}") from error
 
 
 def onnx_deploy_graph(source: OnnxSource, facts: Facts) -> onnx.ModelProto:
@@ -144,21 +155,25 @@ def onnx_deploy_graph(source: OnnxSource, facts: Facts) -> onnx.ModelProto:
 
 
 def _choose_size(loaded: LoadedGraph, wh: tuple[int, int] | None) -> tuple[int, int]:
-    if loaded.input_wh is None:
-        return wh or DEFAULT_WH
-    if wh is not None and wh != loaded.input_wh:
-        width, height = loaded.input_wh
+    own = loaded.input_wh
+    chosen = wh or tuple(n or default for n, default in zip(own, DEFAULT_WH, strict=True))
+    if any(n and n != wanted for n, wanted in zip(own, chosen, strict=True)):
+        width, height = (n or "any" for n in own)
         raise UserError(
             f"{loaded.path} takes pictures of {height}x{width} (height x width): leave --size out,"
             " or export again with another one"
         )
-    return loaded.input_wh
+    return chosen
 
 
 def _heads(
-    loaded: LoadedGraph, feeds: dict[str, np.ndarray], wh: tuple[int, int]
-) -> tuple[HeadMap, ...]:
-    """The head tensors, the finest grid first."""
+    loaded: LoadedGraph, wh: tuple[int, int]
+) -> tuple[tuple[HeadMap, ...], dict[str, np.ndarray]]:
+    """The head tensors, the finest grid first, and the picture they were computed from. Fixes the
+    graph's size, in place."""
+    fix_size(loaded, wh)
+    picture = np.random.default_rng(0).random((1, loaded.channels, wh[1], wh[0]), np.float32)
+    feeds = {loaded.input_name: picture}
     names = conv_tensors(loaded.model.graph)
     if not names:
         raise UserError(f"{loaded.path} has no convolution behind its outputs: it is no YOLOv5")
@@ -170,21 +185,21 @@ def _heads(
     cut = cut_graph(loaded.model, [(name, None) for name in names])
     values = run_graph(cut, feeds, loaded.path)
     found = [_head_map(name, values[name], wh, loaded.path) for name in names]
-    return tuple(sorted(found, key=lambda head: head.stride))
+    return tuple(sorted(found, key=lambda head: head.stride)), feeds
 
 
 def _head_map(name: str, value: np.ndarray, wh: tuple[int, int], path: Path) -> HeadMap:
     if value.ndim != 4 or value.shape[0] != 1 or 0 in value.shape:
-        raise UserError(f"{path}: tensor {name} has shape {value.shape} and is no head")
+        raise UserError(f"{path}: tensor {name!r} has shape {value.shape} and is no head")
     ny, nx = value.shape[2:]
     if wh[0] % nx or wh[1] % ny or wh[0] // nx != wh[1] // ny:
         raise UserError(
-            f"{path}: tensor {name} is {ny}x{nx} for a picture of {wh[1]}x{wh[0]}, which is no"
+            f"{path}: tensor {name!r} is {ny}x{nx} for a picture of {wh[1]}x{wh[0]}, which is no"
             " whole stride: it is no head of YOLOv5"
         )
     if not np.isfinite(value).all():
         raise UserError(
-            f"{path}: tensor {name} is not finite: weights are NaN, infinite or damaged"
+            f"{path}: tensor {name!r} is not finite: weights are NaN, infinite or damaged"
         )
     return HeadMap(name, value.shape, wh[0] // nx)
 
@@ -229,50 +244,5 @@ def _text(anchors: Anchors) -> str:
     return f"({'; '.join(heads)})"
 
 
-def _class_count(
-    heads: tuple[HeadMap, ...], blocks: list[Block], anchors: Anchors | None, path: Path
-) -> int | None:
-    """nc, from the outputs' rows, or from channels and anchors; None where neither tells."""
-    counts = {block.each - 5 for block in blocks if block.each}
-    if anchors:
-        for head, wanted in zip(heads, anchors.heads, strict=True):
-            each, rest = divmod(head.shape[1], len(wanted.wh_px))
-            counts.add(-1 if rest else each - 5)
-    if len(counts) > 1 or min(counts, default=1) < 1:
-        channels = ", ".join(str(head.shape[1]) for head in heads)
-        raise UserError(
-            f"{path} has heads of {channels} channels, which the anchors do not divide into"
-            " (5 + classes) each: they belong to another model"
-        )
-    return counts.pop() if counts else None
-
-
-def _class_names(
-    own: Facts | None,
-    metadata: dict[str, str],
-    given: tuple[str, ...] | None,
-    classes: int | None,
-    path: Path,
-) -> tuple[str, ...] | None:
-    if classes is None:
-        return None
-    for names in (own.class_names if own else None, _names_in(metadata), given):
-        if names and len(names) == classes:
-            return names
-        if names and names is given:
-            raise UserError(f"{path} has {classes} classes, and --anchors names {len(names)}")
-    return tuple(f"class{i}" for i in range(classes))
-
-
-def _names_in(metadata: dict[str, str]) -> tuple[str, ...] | None:
-    """Names that export.py keeps in the file, as the text of a list or a dict."""
-    text = metadata.get("names", "")
-    try:
-        names = ast.literal_eval(text) if len(text) < 1_000_000 else None
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
-    if isinstance(names, dict):
-        names = [names.get(i) for i in range(len(names))]
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        return None
-    return tuple("".join(c if c.isprintable() else "?" for c in name)[:200] for name in names)
+def _producer(model: onnx.ModelProto) -> str:
+    return shown(f"ONNX by {model.producer_name or 'unknown'} {model.producer_version}".strip())

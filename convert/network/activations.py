@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from convert.checkpoint import Module
-from convert.network.convolution import convolve
+from convert.network.convolution import constant, convolve
 from convert.network.graph import Graph, Map
 from runtime.errors import UserError
 
@@ -65,17 +65,23 @@ def _relu6(graph: Graph, module: Module, x: Map, path: str) -> str:
     return graph.add("Clip", path, [x.name, *bounds])
 
 
+def _softplus(graph: Graph, module: Module, x: Map, path: str) -> str:
+    if _number(module, "beta", 1, path) != 1:
+        raise UserError(f"{path}: only a Softplus with beta 1 is built")
+    return graph.add("Softplus", path, [x.name])
+
+
 def _prelu(graph: Graph, module: Module, x: Map, path: str) -> str:
     slope = _per_channel(module, "weight", x, path)
-    return graph.add("PRelu", path, [x.name, graph.constant(f"{path}.weight", slope)])
+    return graph.add("PRelu", path, [x.name, constant(graph, f"{path}.weight", slope)])
 
 
 def _per_channel(module: Module, name: str, x: Map, path: str) -> np.ndarray:
-    """A parameter of one number, or of one a channel, as float32 (channels or 1, 1, 1)."""
+    """A parameter of one number, or of one a channel, as float64 (channels or 1, 1, 1)."""
     values = module.parameters.get(name)
     if values is None or values.size not in (1, x.channels):
         raise UserError(f"{path}.{name} does not fit {x.channels} channels")
-    return values.reshape(-1, 1, 1)
+    return values.reshape(-1, 1, 1).astype(np.float64)
 
 
 def _frelu(graph: Graph, module: Module, x: Map, path: str) -> str:
@@ -91,10 +97,10 @@ def _frelu(graph: Graph, module: Module, x: Map, path: str) -> str:
 def _acon_c(graph: Graph, module: Module, x: Map, path: str) -> str:
     """(p1 x - p2 x) sigmoid(beta (p1 x - p2 x)) + p2 x, one p1, p2 and beta a channel."""
     p1, p2, beta = (_per_channel(module, name, x, path) for name in ("p1", "p2", "beta"))
-    difference = graph.add("Mul", path, [x.name, graph.constant(f"{path}.p1-p2", p1 - p2)])
-    scaled = graph.add("Mul", path, [difference, graph.constant(f"{path}.beta", beta)])
+    difference = graph.add("Mul", path, [x.name, constant(graph, f"{path}.p1-p2", p1 - p2)])
+    scaled = graph.add("Mul", path, [difference, constant(graph, f"{path}.beta", beta)])
     gated = graph.add("Mul", path, [difference, graph.add("Sigmoid", path, [scaled])])
-    rest = graph.add("Mul", path, [x.name, graph.constant(f"{path}.p2", p2)])
+    rest = graph.add("Mul", path, [x.name, constant(graph, f"{path}.p2", p2)])
     return graph.add("Add", path, [gated, rest])
 
 
@@ -114,7 +120,7 @@ ACTIVATIONS: dict[str, Emit] = {
     "PReLU": _prelu,
     "Sigmoid": _one("Sigmoid"),
     "Tanh": _one("Tanh"),
-    "Softplus": _one("Softplus"),
+    "Softplus": _softplus,
     "FReLU": _frelu,
     "AconC": _acon_c,
 }

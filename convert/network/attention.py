@@ -25,23 +25,14 @@ def _attention(graph: Graph, layer: Module, x: Map, path: str) -> Map:
     """Multi-head attention of x to itself. q, k and v each pass two linear layers in a row, which
     are multiplied into one; the division by sqrt(head size) goes into q's."""
     ma, channels = layer.children["ma"], x.channels
-    heads = ma.attributes.get("num_heads")
-    weight, bias = ma.parameters.get("in_proj_weight"), ma.parameters.get("in_proj_bias")
-    plain = ma.parameters.keys() <= {"in_proj_weight", "in_proj_bias"} and not ma.buffers
-    if weight is None or weight.shape != (3 * channels, channels) or not plain:
-        raise UserError(
-            f"{path}.ma: {ma.class_name} is no plain self-attention of {channels} channels"
-        )
-    if type(heads) is not int or heads < 1 or channels % heads or "out_proj" not in ma.children:
-        raise UserError(f"{path}.ma: {ma.class_name} has {heads} heads for {channels} channels")
-    bias = np.zeros(3 * channels) if bias is None else bias
+    weight, bias, heads = _attention_parts(ma, channels, f"{path}.ma")
     size = channels // heads
     split = graph.constant(f"{path}.split", np.array([1, heads, size, x.height * x.width]))
     rows = {}
     for i, name in enumerate("qkv"):
         first = _matrix(layer.children[name], channels, f"{path}.{name}")
-        if "bias" in layer.children[name].parameters:
-            raise UserError(f"{path}.{name} has a bias, unlike YOLOv5's own")
+        if "bias" in layer.children[name].parameters or len(first) != channels:
+            raise UserError(f"{path}.{name} has a bias or another size, unlike YOLOv5's own")
         part = slice(i * channels, (i + 1) * channels)
         factor = 1 / np.sqrt(size) if name == "q" else 1.0
         whole = weight[part].astype(np.float64) @ first * factor
@@ -56,6 +47,23 @@ def _attention(graph: Graph, layer: Module, x: Map, path: str) -> Map:
     return _linear(graph, ma.children["out_proj"], y, f"{path}.ma.out_proj")
 
 
+def _attention_parts(ma: Module, channels: int, path: str) -> tuple[np.ndarray, np.ndarray, int]:
+    """Weight (3 * channels, channels) and bias of q, k and v, and the number of heads."""
+    weight = ma.parameters.get("in_proj_weight", np.empty(0))
+    bias = ma.parameters.get("in_proj_bias", np.zeros(3 * channels))
+    known = ma.parameters.keys() <= {"in_proj_weight", "in_proj_bias"} and not ma.buffers
+    changed = ma.attributes.get("add_zero_attn") or ma.attributes.get("batch_first")
+    shapes = weight.shape == (3 * channels, channels) and bias.shape == (3 * channels,)
+    if not known or changed or not shapes or ma.children.keys() != {"out_proj"}:
+        raise UserError(
+            f"{path}: {ma.class_name} is no plain self-attention of {channels} channels"
+        )
+    heads = ma.attributes.get("num_heads")
+    if type(heads) is not int or heads < 1 or channels % heads:
+        raise UserError(f"{path}: {ma.class_name} has {heads} heads for {channels} channels")
+    return weight, bias, heads
+
+
 def _linear(graph: Graph, linear: Module, x: Map, path: str) -> Map:
     """A linear layer on every cell."""
     weight = _matrix(linear, x.channels, path)
@@ -64,8 +72,9 @@ def _linear(graph: Graph, linear: Module, x: Map, path: str) -> Map:
 
 
 def _matrix(linear: Module, channels: int, path: str) -> np.ndarray:
-    weight = linear.parameters.get("weight")
-    if linear.children or weight is None or weight.ndim != 2 or weight.shape[1] != channels:
+    weight = linear.parameters.get("weight", np.empty(0))
+    more = linear.children or linear.buffers or linear.parameters.keys() - {"weight", "bias"}
+    if more or weight.ndim != 2 or weight.shape[1] != channels:
         raise UserError(f"{path}: {linear.class_name} is no linear layer of {channels} channels")
     return weight.astype(np.float64)
 

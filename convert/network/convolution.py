@@ -8,6 +8,11 @@ from convert.checkpoint import Module
 from convert.network.graph import Graph, Map
 from runtime.errors import UserError
 
+_TRANSPOSED = ("ConvTranspose2d", "DWConvTranspose2d")
+
+_NORMS = ("BatchNorm2d", "SyncBatchNorm")
+"""The second is what --sync-bn makes of the first; they differ in training only."""
+
 
 def pair(value: Any, what: str, smallest: int = 0) -> tuple[int, int]:
     """An int or a pair of ints, as torch's modules keep sizes; (height, width)."""
@@ -41,14 +46,14 @@ def folded(
     w g / sqrt(var + eps) and (b - mean) g / sqrt(var + eps) + beta.
     """
     weight = weight_of(conv, path).astype(np.float64)
-    out_axis = 1 if conv.attributes.get("transposed") is True else 0
-    channels = weight.shape[out_axis] * (_groups(conv, path) if out_axis else 1)
+    transposed = conv.kind in _TRANSPOSED
+    channels = weight.shape[1] * _groups(conv, path) if transposed else len(weight)
     bias = conv.parameters.get("bias", np.zeros(channels)).astype(np.float64)
     if norm is None:
         return weight, bias
     scale, shift = norm_as_scale_and_shift(norm, path)
     scale, shift = scale[part], shift[part]
-    if scale.shape != bias.shape or out_axis:
+    if scale.shape != bias.shape or transposed:
         raise UserError(f"{path}: {channels} channels meet a batch norm of {len(scale)}")
     return weight * scale[:, None, None, None], bias * scale + shift
 
@@ -57,7 +62,7 @@ def norm_as_scale_and_shift(norm: Module, path: str) -> tuple[np.ndarray, np.nda
     """A batch norm in inference as float64 (channels,) factors and summands."""
     mean, variance = norm.buffers.get("running_mean"), norm.buffers.get("running_var")
     epsilon = norm.attributes.get("eps")
-    if norm.kind != "BatchNorm2d" or mean is None or variance is None or mean.ndim != 1:
+    if norm.kind not in _NORMS or mean is None or variance is None or mean.ndim != 1:
         raise UserError(f"{path}: {norm.class_name} is no batch norm with running statistics")
     if type(epsilon) is not float or mean.shape != variance.shape:
         raise UserError(f"{path}: the batch norm's statistics do not fit each other")
@@ -81,12 +86,12 @@ def convolve(
     part: slice = slice(None),
 ) -> Map:
     """A Conv2d or ConvTranspose2d, and the batch norm behind it if there is one."""
-    if conv.kind in ("ConvTranspose2d", "DWConvTranspose2d"):
+    if conv.kind in _TRANSPOSED:
         return _transposed(graph, conv, x, path, *folded(conv, norm, path, part))
     if conv.kind != "Conv2d":
         raise UserError(f"{path} is a {conv.class_name} where a Conv2d belongs")
     weight, bias = folded(conv, norm, path, part)
-    stride, pads, dilation = _geometry(conv, weight, path)
+    stride, pads, dilation = geometry(conv, weight, path)
     return emit(graph, x, path, weight, bias, stride, pads, dilation, _groups(conv, path))
 
 
@@ -116,8 +121,8 @@ def emit(
         path,
         [
             x.name,
-            _constant(graph, f"{path}.weight", weight),
-            _constant(graph, f"{path}.bias", bias),
+            constant(graph, f"{path}.weight", weight),
+            constant(graph, f"{path}.bias", bias),
         ],
         kernel_shape=kernel,
         strides=stride,
@@ -131,7 +136,7 @@ def emit(
 def _transposed(
     graph: Graph, conv: Module, x: Map, path: str, weight: np.ndarray, bias: np.ndarray
 ) -> Map:
-    stride, pads, dilation = _geometry(conv, weight, path)
+    stride, pads, dilation = geometry(conv, weight, path)
     extra = pair(conv.attributes.get("output_padding", 0), f"{path}.output_padding")
     groups, kernel = _groups(conv, path), weight.shape[2:]
     _expect_channels(x, weight.shape[0], path)
@@ -149,8 +154,8 @@ def _transposed(
         path,
         [
             x.name,
-            _constant(graph, f"{path}.weight", weight),
-            _constant(graph, f"{path}.bias", bias),
+            constant(graph, f"{path}.weight", weight),
+            constant(graph, f"{path}.bias", bias),
         ],
         kernel_shape=kernel,
         strides=stride,
@@ -162,7 +167,7 @@ def _transposed(
     return Map(name, len(bias), *size)
 
 
-def _geometry(conv: Module, weight: np.ndarray, path: str) -> tuple[tuple[int, int], ...]:
+def geometry(conv: Module, weight: np.ndarray, path: str) -> tuple[tuple[int, int], ...]:
     """(stride, padding, dilation), each (height, width)."""
     stride = pair(conv.attributes.get("stride", 1), f"{path}.stride", 1)
     dilation = pair(conv.attributes.get("dilation", 1), f"{path}.dilation", 1)
@@ -179,12 +184,15 @@ def _geometry(conv: Module, weight: np.ndarray, path: str) -> tuple[tuple[int, i
 
 def _groups(conv: Module, path: str) -> int:
     groups = conv.attributes.get("groups", 1)
-    if type(groups) is not int or not 1 <= groups <= 65536:
-        raise UserError(f"{path}.groups is {groups!r}, which is no number of groups")
+    weight = weight_of(conv, path)
+    if type(groups) is not int or groups < 1 or len(weight) % groups:
+        raise UserError(
+            f"{path}.groups is {groups!r}, which does not divide {len(weight)} channels"
+        )
     return groups
 
 
-def _constant(graph: Graph, path: str, array: np.ndarray) -> str:
+def constant(graph: Graph, path: str, array: np.ndarray) -> str:
     with np.errstate(over="ignore"):
         single = array.astype(np.float32)
     if not np.isfinite(single).all():

@@ -1,13 +1,14 @@
 """The deploy graph of a checkpoint: pictures in, head maps out, nothing behind the heads."""
 
 import onnx
+from pydantic import ValidationError
 
 from convert.checkpoint import Checkpoint
 from convert.network.convolution import convolve
 from convert.network.graph import Graph, Map
-from convert.network.layers import build_layer, is_known
+from convert.network.layers import build_layer, unknown_in
 from runtime.errors import UserError
-from runtime.manifest import Activation, Facts, HeadFacts, InputFacts
+from runtime.manifest import Activation, Facts, InputFacts
 
 METADATA_KEY = "rkyolo"
 """Where an ONNX file keeps the decode facts."""
@@ -15,6 +16,8 @@ METADATA_KEY = "rkyolo"
 
 def check_size(wh: tuple[int, int], stride: int) -> None:
     """Raises UserError for an input size that is no multiple of the largest stride."""
+    if min(wh) < 1:
+        raise UserError(f"size {wh[1]}x{wh[0]} (height x width) is no size")
     if any(n % stride for n in wh):
         up = [-(-n // stride) * stride for n in wh]
         raise UserError(
@@ -25,33 +28,52 @@ def check_size(wh: tuple[int, int], stride: int) -> None:
 
 def facts_for(checkpoint: Checkpoint, wh: tuple[int, int], activation: Activation) -> Facts:
     """The decode facts of the deploy graph. wh: input (width, height). Raises UserError for a size
-    that is no multiple of the largest stride."""
+    that is no multiple of the largest stride, and for strides and sizes that facts cannot have."""
     check_size(wh, checkpoint.anchors.largest_stride)
-    return Facts(
-        input=InputFacts(width=wh[0], height=wh[1], channels=checkpoint.input_channels),
-        heads=tuple(
-            HeadFacts(
-                output=f"head{i}_stride{head.stride}",
-                stride=head.stride,
-                anchors_px=head.wh_px.tolist(),
-            )
-            for i, head in enumerate(checkpoint.anchors.heads)
-        ),
-        activation=activation,
-        class_names=checkpoint.class_names,
-    )
+    heads = [
+        {
+            "output": f"head{i}_stride{head.stride}",
+            "stride": head.stride,
+            "anchors_px": head.wh_px.tolist(),
+        }
+        for i, head in enumerate(checkpoint.anchors.heads)
+    ]
+    try:
+        return Facts(
+            input=InputFacts(width=wh[0], height=wh[1], channels=checkpoint.input_channels),
+            heads=heads,
+            activation=activation,
+            class_names=checkpoint.class_names,
+        )
+    except ValidationError as error:
+        reasons = "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors())
+        raise UserError(f"{checkpoint.path} at {wh[1]}x{wh[0]}: {reasons}") from error
 
 
 def deploy_graph(checkpoint: Checkpoint, facts: Facts) -> onnx.ModelProto:
     """ONNX from the input "images", float32 (1, channels, height, width) RGB in 0 to 1, to one
     output a head, (1, na * (5 + nc), ny, nx), as the facts say. The facts go into its metadata.
 
-    Raises UserError for layers that are not built, all of them named.
+    Raises UserError for layers that are not built, all of them named, and for a network that is
+    not as stock or does not fit its head.
     """
     _refuse_unknown_layers(checkpoint)
     graph = Graph()
     width, height = facts.input.wh
     picture = Map("images", facts.input.channels, height, width)
+    try:
+        outputs = _outputs(graph, checkpoint, facts, picture)
+    except UserError as error:
+        raise UserError(f"{checkpoint.path}: {error}") from error
+    model = graph.finish(picture, outputs)
+    onnx.helper.set_model_props(model, {METADATA_KEY: facts.to_json()})
+    return model
+
+
+def _outputs(
+    graph: Graph, checkpoint: Checkpoint, facts: Facts, picture: Map
+) -> list[tuple[str, Map]]:
+    """The head maps, by output name, behind all layers."""
     maps = [picture]  # maps[i + 1] is layer i's output: a source of -1 is the picture
     for layer in checkpoint.layers:
         inputs = [maps[source + 1] for source in layer.sources]
@@ -64,13 +86,11 @@ def deploy_graph(checkpoint: Checkpoint, facts: Facts) -> onnx.ModelProto:
         if facts.activation == "sigmoid":
             y = y.resized(graph.add("Sigmoid", path, [y.name]), y.height, y.width)
         outputs.append((head.output, y))
-    model = graph.finish(picture, outputs)
-    onnx.helper.set_model_props(model, {METADATA_KEY: facts.to_json()})
-    return model
+    return outputs
 
 
 def _refuse_unknown_layers(checkpoint: Checkpoint) -> None:
-    unknown = {top.module.class_name for top in checkpoint.layers if not is_known(top.module)}
+    unknown = set().union(*(unknown_in(layer.module) for layer in checkpoint.layers))
     if unknown:
         raise UserError(
             f"{checkpoint.path} has layers that rkyolo cannot build: {', '.join(sorted(unknown))};"

@@ -7,19 +7,33 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from runtime.errors import UserError
+
 OPSET = 13
 """The oldest that has all we need: the vendor's toolkit and OpenCV read it without surprises."""
 IR_VERSION = 7
 
 
+_LARGEST_MAP = 2**31
+"""Numbers in one feature map: 8 GB of float32."""
+
+
 @dataclass(frozen=True)
 class Map:
-    """A feature map (1, channels, height, width) in the graph, by name."""
+    """A feature map (1, channels, height, width) in the graph, by name. Raises UserError for one
+    that no memory holds."""
 
     name: str
     channels: int
     height: int
     width: int
+
+    def __post_init__(self) -> None:
+        if self.channels * self.height * self.width > _LARGEST_MAP:
+            raise UserError(
+                f"{self.name} is {self.channels} x {self.height} x {self.width}, which no memory"
+                " holds; use a smaller --size"
+            )
 
     def resized(self, name: str, height: int, width: int) -> "Map":
         return Map(name, self.channels, height, width)

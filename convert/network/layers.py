@@ -16,8 +16,8 @@ from convert.network.convolution import (
     convolve,
     emit,
     folded,
+    geometry,
     norm_as_scale_and_shift,
-    pair,
     weight_of,
 )
 from convert.network.graph import Graph, Map
@@ -42,6 +42,14 @@ _JOIN = "Concat"
 _LARGEST_POOL = 5
 """Stride-1 pools above this are chains of smaller ones: exact, and fast on the NPU."""
 
+_FOCUS_PLAIN = ("groups", "dilation")
+
+_INNER = frozenset(
+    "ModuleList TransformerLayer MultiheadAttention Linear NonDynamicallyQuantizableLinear"
+    " _LinearWithBias".split()
+)
+"""Parts that are built by the layer they are in."""
+
 
 def kind_of(module: Module) -> str:
     """The name a layer is known by; pruning tools add a suffix to the stock name."""
@@ -64,6 +72,14 @@ def build_layer(graph: Graph, module: Module, inputs: Sequence[Map], path: str) 
 
 def is_known(module: Module) -> bool:
     return kind_of(module) in {*LAYERS, *ACTIVATIONS, _JOIN}
+
+
+def unknown_in(module: Module) -> set[str]:
+    """Class names of the layers in a module, itself included, that are not built. What is inside
+    such a layer is not looked at."""
+    if not is_known(module) and module.kind not in _INNER:
+        return {module.class_name}
+    return set().union(*map(unknown_in, module.children.values()))
 
 
 def _parts(module: Module, path: str, needed: str, optional: str = "") -> None:
@@ -109,9 +125,12 @@ def _focus(graph: Graph, module: Module, x: Map, path: str) -> Map:
     inner = module.children["conv"]
     _parts(inner, f"{path}.conv", "conv act", "bn")
     conv = inner.children["conv"]
+    plain = all(conv.attributes.get(name, 1) in (1, (1, 1), [1, 1]) for name in _FOCUS_PLAIN)
+    if conv.kind != "Conv2d" or not plain:
+        raise UserError(f"{path}: a Focus with groups or dilation is not built")
     weight, bias = folded(conv, inner.children.get("bn"), f"{path}.conv.conv")
     out, stacked, kh, kw = weight.shape
-    if conv.attributes.get("groups", 1) != 1 or stacked != 4 * x.channels:
+    if stacked != 4 * x.channels:
         raise UserError(f"{path}: Focus takes {stacked // 4} channels and gets {x.channels}")
     parities = [(0, 0), (1, 0), (0, 1), (1, 1)]  # (row, column)
     if "contract" in module.children:
@@ -120,8 +139,7 @@ def _focus(graph: Graph, module: Module, x: Map, path: str) -> Map:
     for i, (row, column) in enumerate(parities):
         part = weight[:, i * x.channels : (i + 1) * x.channels]
         whole[:, :, row::2, column::2] = part
-    stride = pair(conv.attributes.get("stride", 1), f"{path}.stride", 1)
-    pads = pair(conv.attributes.get("padding", 0), f"{path}.padding")
+    stride, pads, _ = geometry(conv, weight, path)
     y = emit(
         graph, x, f"{path}.conv.conv", whole, bias,
         (2 * stride[0], 2 * stride[1]), (2 * pads[0], 2 * pads[1]),
@@ -138,9 +156,9 @@ def _bottleneck(graph: Graph, module: Module, x: Map, path: str) -> Map:
 
 def _flag(module: Module, name: str, path: str) -> bool:
     value = module.attributes.get(name)
-    if not isinstance(value, bool):
+    if type(value) not in (bool, int):  # YAML's 0 and 1 are kept as such
         raise UserError(f"{path}: {module.class_name} does not say whether it has a shortcut")
-    return value
+    return bool(value)
 
 
 def _c3(graph: Graph, module: Module, x: Map, path: str) -> Map:
@@ -238,6 +256,7 @@ LAYERS: dict[str, Layer] = {
     "ConvTranspose2d": _bare_conv,
     "DWConvTranspose2d": _bare_conv,
     "BatchNorm2d": _batch_norm,
+    "SyncBatchNorm": _batch_norm,
     "Focus": _focus,
     "Bottleneck": _bottleneck,
     "CrossConv": _bottleneck,

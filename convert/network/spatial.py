@@ -70,6 +70,8 @@ def max_pool_layer(graph: Graph, module: Module, x: Map, path: str) -> Map:
     pads = pair(attributes.get("padding", 0), f"{path}.padding")
     if pair(attributes.get("dilation", 1), f"{path}.dilation", 1) != (1, 1):
         raise UserError(f"{path} is a dilated pool, which is not built")
+    if attributes.get("return_indices"):
+        raise UserError(f"{path} also returns the places of its maxima, unlike YOLOv5's own")
     if any(p > k // 2 for p, k in zip(pads, kernel, strict=True)):
         raise UserError(f"{path} pads more than half its kernel")
     ceil = attributes.get("ceil_mode") is True
@@ -89,8 +91,8 @@ def zero_pad(graph: Graph, module: Module, x: Map, path: str) -> Map:
 
 
 def upsample(graph: Graph, module: Module, x: Map, path: str) -> Map:
+    """torch's Upsample, by a factor or to a size; nearest and bilinear."""
     attributes = module.attributes
-    scale = _scale(attributes, x, path)
     mode, aligned = attributes.get("mode", "nearest"), attributes.get("align_corners")
     if mode == "nearest":
         how = {"mode": "nearest", "nearest_mode": "floor"}
@@ -100,16 +102,19 @@ def upsample(graph: Graph, module: Module, x: Map, path: str) -> Map:
         how["coordinate_transformation_mode"] = "align_corners" if aligned else "pytorch_half_pixel"
     else:
         raise UserError(f"{path} upsamples by {mode!r}; nearest and bilinear are built")
-    scales = graph.constant(f"{path}.scales", np.array([1, 1, *scale], np.float32))
-    name = graph.add("Resize", path, [x.name, "", scales], **how)
-    return x.resized(name, int(x.height * scale[0]), int(x.width * scale[1]))
+    if attributes.get("size") is not None:
+        height, width = pair(attributes["size"], f"{path}.size", 1)
+        sizes = graph.constant(f"{path}.sizes", np.array([1, x.channels, height, width]))
+        inputs = [x.name, "", "", sizes]
+    else:
+        scale = _scale(attributes, path)
+        height, width = int(x.height * scale[0]), int(x.width * scale[1])
+        inputs = [x.name, "", graph.constant(f"{path}.scales", np.array([1, 1, *scale], "<f4"))]
+    return x.resized(graph.add("Resize", path, inputs, **how), height, width)
 
 
-def _scale(attributes: dict[str, Any], x: Map, path: str) -> tuple[float, float]:
-    size, factor = attributes.get("size"), attributes.get("scale_factor")
-    if size is not None:
-        height, width = pair(size, f"{path}.size", 1)
-        return height / x.height, width / x.width
+def _scale(attributes: dict[str, Any], path: str) -> tuple[float, float]:
+    factor = attributes.get("scale_factor")
     both = factor if isinstance(factor, tuple | list) else (factor, factor)
     if len(both) != 2 or not all(type(f) in (int, float) and 1 <= f <= 16 for f in both):
         raise UserError(f"{path}.scale_factor is {factor!r}, which is no scale")
