@@ -31,8 +31,8 @@ NEIGHBOURS = np.array([[0, 0], [-1, 0], [0, -1], [1, 0], [0, 1]])
 def scene(facts, objects, candidates, rng):
     """Logit head maps in which objects are each seen by candidates / objects places.
 
-    Every place of an object sits in a cell beside its centre and says the object's box, to about half
-    a pixel, as a trained head does. The background is far below any threshold.
+    Every place of an object sits in a cell beside its centre and says the object's box, to half
+    a pixel or so, as a trained head does. The background is far below any threshold.
     """
     shapes = [facts.head_shape(i) for i in range(len(facts.heads))]
     maps = [rng.normal(-8, 1, shape).astype(np.float32) for shape in shapes]

@@ -52,7 +52,7 @@ def _compare_boxes(
         _refuse(source, f"{facts.classes} classes instead of {rows.shape[1] - 5}")
     found = Decoder(facts, Thresholds(score=0))([Tensor(array) for array in maps])
     score = rows[:, 4:5] * rows[:, 5:]
-    # where our score underflows there is no candidate; ONNX Runtime's sigmoid never comes to 0
+    # a score of 0 is no candidate; ONNX Runtime's sigmoid and ours come to 0 at different logits
     kept = _best_scores(facts, maps) > 0
     if len(kept) != len(rows) or not 0 < kept.sum() == len(found.score):
         _refuse(source, f"{len(found.score)} boxes instead of {len(rows)}")

