@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
-from pydantic import ValidationError
 
 from anchors import AnchorHead, Anchors
 from convert.heads.classes import class_count, class_names, shown
@@ -15,9 +14,9 @@ from convert.heads.find import conv_tensors, cut_graph, rename, tail_operations
 from convert.heads.load import LoadedGraph, fix_size, load_graph
 from convert.heads.probe import Block, HeadMap, probe_outputs
 from convert.heads.run import one_process, run_graph
-from convert.network.deploy import METADATA_KEY, check_size
+from convert.network.deploy import METADATA_KEY, check_size, make_facts
 from runtime.errors import UserError
-from runtime.manifest import Activation, Facts, InputFacts
+from runtime.manifest import Activation, Facts
 
 AnchorsOf = Callable[[tuple[int, ...]], Anchors]
 """Anchors a user gives, once the strides of the heads they are for are known."""
@@ -110,25 +109,14 @@ def onnx_facts(source: OnnxSource, activation: Activation) -> Facts:
             " .pt it was exported from, a preset (coco-p5, coco-p6), the model's yaml, or the"
             " vendor's RK_anchors.txt"
         )
-    heads = [
-        {
-            "output": f"head{i}_stride{head.stride}",
-            "stride": head.stride,
-            "anchors_px": head.wh_px.tolist(),
-        }
-        for i, head in enumerate(source.anchors.heads)
-    ]
-    width, height = source.wh
-    try:
-        return Facts(
-            input=InputFacts(width=width, height=height, channels=source.input_channels),
-            heads=heads,
-            activation=activation,
-            class_names=source.class_names,
-        )
-    except ValidationError as error:
-        reasons = "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors())
-        raise UserError(f"{source.path} at {height}x{width}: {reasons}") from error
+    return make_facts(
+        source.path,
+        source.wh,
+        source.input_channels,
+        source.anchors,
+        source.class_names,
+        activation,
+    )
 
 
 def onnx_deploy_graph(source: OnnxSource, facts: Facts) -> onnx.ModelProto:

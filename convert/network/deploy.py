@@ -1,8 +1,11 @@
 """The deploy graph of a checkpoint: pictures in, head maps out, nothing behind the heads."""
 
+from pathlib import Path
+
 import onnx
 from pydantic import ValidationError
 
+from anchors import Anchors
 from convert.checkpoint import Checkpoint
 from convert.network.convolution import convolve
 from convert.network.graph import Graph, Map
@@ -27,27 +30,48 @@ def check_size(wh: tuple[int, int], stride: int) -> None:
 
 
 def facts_for(checkpoint: Checkpoint, wh: tuple[int, int], activation: Activation) -> Facts:
-    """The decode facts of the deploy graph. wh: input (width, height). Raises UserError for a size
-    that is no multiple of the largest stride, and for strides and sizes that facts cannot have."""
+    """The decode facts of a checkpoint's deploy graph. wh: input (width, height). Raises UserError
+    for a size that is no multiple of the largest stride, and for strides and sizes that facts
+    cannot have."""
     check_size(wh, checkpoint.anchors.largest_stride)
+    return make_facts(
+        checkpoint.path,
+        wh,
+        checkpoint.input_channels,
+        checkpoint.anchors,
+        checkpoint.class_names,
+        activation,
+    )
+
+
+def make_facts(
+    path: Path,
+    wh: tuple[int, int],
+    channels: int,
+    anchors: Anchors,
+    class_names: tuple[str, ...],
+    activation: Activation,
+) -> Facts:
+    """Decode facts of a deploy graph, whose outputs rkyolo names. path names the model in errors.
+    Raises UserError for what facts cannot be."""
     heads = [
         {
             "output": f"head{i}_stride{head.stride}",
             "stride": head.stride,
             "anchors_px": head.wh_px.tolist(),
         }
-        for i, head in enumerate(checkpoint.anchors.heads)
+        for i, head in enumerate(anchors.heads)
     ]
     try:
         return Facts(
-            input=InputFacts(width=wh[0], height=wh[1], channels=checkpoint.input_channels),
+            input=InputFacts(width=wh[0], height=wh[1], channels=channels),
             heads=heads,
             activation=activation,
-            class_names=checkpoint.class_names,
+            class_names=class_names,
         )
     except ValidationError as error:
         reasons = "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors())
-        raise UserError(f"{checkpoint.path} at {wh[1]}x{wh[0]}: {reasons}") from error
+        raise UserError(f"{path} at {wh[1]}x{wh[0]}: {reasons}") from error
 
 
 def deploy_graph(checkpoint: Checkpoint, facts: Facts) -> onnx.ModelProto:
