@@ -10,9 +10,10 @@ from anchors.plain_yaml import load_plain
 
 
 def to_yaml(anchors: Anchors) -> str:
-    """Anchors as yaml: a list of heads, each its stride and its (width, height) pairs in pixels."""
+    """Anchors as yaml: a list of heads, each its stride and its (width, height) pairs in pixels.
+    The shortest decimals that are those float32 numbers and no others."""
     heads = [
-        {"stride": head.stride, "anchors_px": head.wh_px.astype(float).tolist()}
+        {"stride": head.stride, "anchors_px": [[float(str(n)) for n in wh] for wh in head.wh_px]}
         for head in anchors.heads
     ]
     return yaml.safe_dump({"heads": heads}, sort_keys=False, default_flow_style=None)
@@ -29,23 +30,34 @@ def from_yaml(text: str, strides: tuple[int, ...]) -> Anchors:
     try:
         if "heads" in plain:
             heads = plain["heads"]
-            return Anchors.from_pairs(
-                [int(head["stride"]) for head in heads],
-                [head["anchors_px"] for head in heads],
-            )
-        rows = plain["anchors"]
+            strides = [head["stride"] for head in heads]
+            rows = [head["anchors_px"] for head in heads]
+        else:
+            rows = plain["anchors"]
         if isinstance(rows, int):
             raise ValueError("it only says how many anchors AutoAnchor should find")
-        return Anchors.from_pairs(strides, [np.reshape(row, (-1, 2)) for row in rows])
+        if not all(type(stride) is int for stride in strides):
+            raise ValueError(f"its strides {strides} are not all whole numbers")
+        if len(rows) != len(strides):
+            raise ValueError(f"it holds anchors of {len(rows)} heads, not of {len(strides)}")
+        return Anchors.from_pairs(strides, [_pairs(row) for row in rows])
     except (KeyError, TypeError, OverflowError) as error:
         raise ValueError("it holds no anchors") from error
+
+
+def _pairs(row: list) -> np.ndarray:
+    """float64 (na, 2) of a flat row of numbers, or of a list of pairs."""
+    numbers = [n for item in row for n in (item if isinstance(item, list) else [item])]
+    if len(numbers) % 2 or not all(type(n) in (int, float) for n in numbers):
+        raise ValueError("a row of it is no list of widths and heights")
+    return np.array(numbers, np.float64).reshape(-1, 2)
 
 
 def to_rk_text(anchors: Anchors) -> str:
     """RK_anchors.txt as the vendor's Python demo reads it: a number a line, width then height, the
     finest grid first. Floats, since rounded anchors make wrong boxes."""
     numbers = (n for head in anchors.heads for n in head.wh_px.ravel())
-    return "".join(f"{n}\n" for n in numbers)
+    return "".join(f"{n!s}\n" for n in numbers)
 
 
 def from_rk_text(text: str, strides: tuple[int, ...]) -> Anchors:

@@ -151,6 +151,7 @@ def _show_found(picture: Any, found: Any, names: tuple[str, ...]) -> None:
 def _show_inspection(path: Path, plain: dict[str, Any]) -> None:
     _say(f"{path}: {plain['kind']}")
     hidden = {"kind", "anchors_px", "strides", "names", "outputs", "agreement", "source", "tools"}
+    hidden |= {"cannot_run"}
     for key, value in plain.items():
         if key not in hidden and value not in (None, []):
             _say(f"  {key}: {value}")
@@ -158,6 +159,8 @@ def _show_inspection(path: Path, plain: dict[str, Any]) -> None:
         _say(f"  names: {', '.join(plain['names'])}")
     for output in plain.get("outputs", []):
         _say(f"  output {output['name']}: {' x '.join(map(str, output['shape']))}")
+    for reason in plain.get("cannot_run", []):
+        _say(f"  cannot be run here: {reason}")
     if plain.get("agreement"):
         _say(f"  agreement with float: F1 {plain['agreement']['f1']:.4f}")
     if plain["anchors_px"]:

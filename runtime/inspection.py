@@ -8,7 +8,7 @@ from anchors import Anchors, preset_of
 from runtime.errors import UserError
 from runtime.manifest import Facts, sha256_of
 from runtime.model import explained_imports, load_entry, open_bundle, read_file
-from runtime.rknn_file import read_rknn
+from runtime.rknn_file import obstacles, read_rknn
 
 INSPECTORS = {
     ".pt": "convert.inspection:inspect_checkpoint",
@@ -106,4 +106,6 @@ def _inspect_rknn(path: Path) -> dict[str, Any]:
         "target": header.target,
         "toolkit": header.toolkit,
         "format_version": header.format_version,
+        "quantized": all("int8" in output.type.lower() for output in header.outputs),
+        "cannot_run": obstacles(header),
     }

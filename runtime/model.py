@@ -9,7 +9,7 @@ from typing import Any
 
 from runtime.errors import UserError
 from runtime.manifest import Facts, Manifest, Thresholds, sha256_of
-from runtime.rknn_file import read_rknn
+from runtime.rknn_file import obstacles, read_rknn
 
 MANIFEST = "manifest.yaml"
 RKNN = "model.rknn"
@@ -165,10 +165,10 @@ def read_file(path: Path, limit: int | None = None) -> bytes:
 
 
 def _open_rknn(path: Path) -> Model:
-    custom = read_rknn(read_file(path), path).custom_string
-    if custom is None:
+    header = read_rknn(read_file(path), path)
+    reasons = obstacles(header)
+    if reasons:
         raise UserError(
-            f"{path} was not written by rkyolo and does not hold its anchors: convert the .pt or"
-            " .onnx it was made from"
+            f"{path} cannot be run: {'; '.join(reasons)}; convert the .pt or .onnx it was made from"
         )
-    return Model(path=path, facts=Facts.from_json(custom, str(path)), rknn=path)
+    return Model(path=path, facts=Facts.from_json(header.custom_string, str(path)), rknn=path)

@@ -5,14 +5,16 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from runtime.errors import UserError
+from runtime.manifest import Target
 
 _HEADER = struct.Struct("<4s4xQQ")  # magic, format version, body length
 _HEADER_SIZE = 64
 _FIRST_GENERATION = 1
 """Its header is nothing but the fields above, and its sizes are in the order WHCN."""
+_MOST_HEADS = 5
 _FACTS_MARK = b'{"rkyolo":'
 
 
@@ -53,6 +55,23 @@ def read_rknn(data: bytes, origin: Path) -> RknnFile:
         outputs=tuple(_outputs(plain, whcn=first)),
         custom_string=_custom_string(data[_HEADER_SIZE : _HEADER_SIZE + body]),
     )
+
+
+def obstacles(file: RknnFile) -> list[str]:
+    """Why this runtime cannot run a compiled model, each reason in a line; none where it can."""
+    found = []
+    if file.format_version == _FIRST_GENERATION:
+        found.append("it is a first-generation file, for the NPUs of RK1808 and RK3399PRO")
+    if file.target not in get_args(Target):
+        found.append(f"it is built for {file.target}, not for {', '.join(get_args(Target))}")
+    if len(file.outputs) > _MOST_HEADS:
+        found.append(
+            f"it has {len(file.outputs)} outputs where YOLOv5 has one a head, so it looks"
+            " anchor-free (YOLOv8 or later)"
+        )
+    if file.custom_string is None:
+        found.append("it was not written by rkyolo and does not hold its anchors")
+    return found
 
 
 def _json_at(data: bytes, offset: int, origin: Path) -> dict[str, Any]:

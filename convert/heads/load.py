@@ -16,6 +16,9 @@ from runtime.manifest import sha256_of
 _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "QLinearMatMul"}
 _SUPPRESSION = {"NonMaxSuppression", "EfficientNMS_TRT", "BatchedNMS_TRT", "TRT_NonMaxSuppression"}
 _CONTROL = {"If", "Loop", "Scan"}
+_ARITHMETIC = {"Add", "BatchNormalization", "Div", "InstanceNormalization", "Mul", "Pow", "Sub"}
+_REARRANGING = {"Cast", "Concat", "Gather", "Identity", "Pad", "Reshape", "Slice", "SpaceToDepth"}
+_REARRANGING |= {"Split", "Squeeze", "Transpose", "Unsqueeze"}
 _PLAIN_CONSTANTS = {"value_int", "value_ints", "value_float", "value_floats"}
 _HALF, _SINGLE = TensorProto.FLOAT16, TensorProto.FLOAT
 _LARGEST = 2**31 - 1
@@ -64,6 +67,7 @@ def load_graph(path: Path) -> LoadedGraph:
     _sort(model.graph, path)
     _check_biases(model.graph, path)
     name, channels, wh = _picture_input(model.graph, path)
+    _refuse_preprocessing(model.graph, name, path)
     return LoadedGraph(path, sha256_of(data), model, name, channels, wh)
 
 
@@ -262,3 +266,18 @@ def _picture_input(graph: onnx.GraphProto, path: Path) -> tuple[str, int, tuple[
     if max(height, width) > 16384:
         raise UserError(f"{path} takes pictures of {height}x{width}, which is out of range")
     return inputs[0].name, sizes[1], (width, height)
+
+
+def _refuse_preprocessing(graph: onnx.GraphProto, picture: str, path: Path) -> None:
+    """YOLOv5 takes a picture of 0 to 1, and convolves it as it is. A graph that divides it by 255
+    first takes other numbers, which nothing else would show."""
+    reached = {picture}
+    for node in graph.node:
+        if reached.intersection(node.input):
+            if node.op_type in _ARITHMETIC:
+                raise UserError(
+                    f"{path} calculates with its picture before any convolution ({node.op_type}),"
+                    f" so that it takes another than YOLOv5's of 0 to 1: {_AGAIN}, without that"
+                )
+            if node.op_type in _REARRANGING:
+                reached.update(node.output)

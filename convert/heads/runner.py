@@ -74,6 +74,7 @@ def _limit_memory(more: int) -> None:
 
 
 if __name__ == "__main__":
-    del sys.path[0]  # this folder, whose modules are none of onnxruntime's
+    # this folder's modules are none of onnxruntime's
+    sys.path = [place for place in sys.path if Path(place) != Path(__file__).parent]
     read, write = (int(argument) for argument in sys.argv[1:])
     main(Connection(read, writable=False), Connection(write, readable=False))

@@ -469,29 +469,36 @@ def _against_the_file(path: Path, source: object, picture: np.ndarray) -> str:
 def main(folder: Path, scratch: Path, first: int, last: int) -> None:
     warnings.simplefilter("error")
     entries = json.loads((folder / "onnx" / "heads.json").read_text())
-    names = sorted(entries)
-    path = scratch / "inner" / "mutated.onnx"
-    path.parent.mkdir(parents=True)
+    (scratch / "inner").mkdir(parents=True)
     for i in range(first, last):
-        rng = random.Random(i)
-        name, change = names[i % len(names)], MUTATIONS[i // len(names) % len(MUTATIONS)]
-        checkpoint = folder / "checkpoints" / entries[name]["checkpoint"]
-        truth = np.load(f"{checkpoint}.npz")
-        (scratch / "anchors.txt").write_text(" ".join(map(str, truth["anchors"].ravel())))
-        picture = truth["image"].transpose(1, 2, 0)[None]
-        model = change(onnx.load(folder / "onnx" / f"{name}.onnx"), rng, path.parent)
-        data = model if isinstance(model, bytes) else model.SerializeToString()
-        path.write_bytes(data)
-        start = time.monotonic()
-        wh = picture.shape[2], picture.shape[1]
-        try:
-            with one_process():
-                ended, more = outcome(path, wh, str(scratch / "anchors.txt"), picture)
-        except Exception:  # what is looked for; the test shows it
-            ended, more = "crashed", traceback.format_exc()
-        line = {"number": i, "file": name, "change": change.__name__, "ended": ended, "more": more}
-        peak = max(resource.getrusage(who).ru_maxrss for who in _ALL_PROCESSES) // 1024
-        print(json.dumps(line | {"seconds": time.monotonic() - start, "peak_mb": peak}), flush=True)
+        print(json.dumps(_one(i, entries, folder, scratch)), flush=True)
+
+
+def _one(i: int, entries: dict, folder: Path, scratch: Path) -> dict:
+    """Make the mutation of this number, and say how it ended, how long it took and what memory."""
+    name = sorted(entries)[i % len(entries)]
+    change = MUTATIONS[i // len(entries) % len(MUTATIONS)]
+    truth = np.load(folder / "checkpoints" / f"{entries[name]['checkpoint']}.npz")
+    picture = truth["image"].transpose(1, 2, 0)[None]
+    given, path = scratch / "anchors.txt", scratch / "inner" / "mutated.onnx"
+    given.write_text(" ".join(map(str, truth["anchors"].ravel())))
+    model = change(onnx.load(folder / "onnx" / f"{name}.onnx"), random.Random(i), path.parent)
+    path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
+    start = time.monotonic()
+    try:
+        with one_process():
+            ended, more = outcome(path, picture.shape[2:0:-1], str(given), picture)
+    except Exception:  # what is looked for; the test shows it
+        ended, more = "crashed", traceback.format_exc()
+    return {
+        "number": i,
+        "file": name,
+        "change": change.__name__,
+        "ended": ended,
+        "more": more,
+        "seconds": time.monotonic() - start,
+        "peak_mb": max(resource.getrusage(who).ru_maxrss for who in _ALL_PROCESSES) // 1024,
+    }
 
 
 if __name__ == "__main__":

@@ -169,6 +169,28 @@ def test_another_input(shape, kind, message, model, refused):
     assert re.search(message, refused(with_input(model, shape, kind)))
 
 
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        pytest.param("Div", [], id="by-255"),
+        pytest.param("Mul", [1], id="by-a-255th"),
+        pytest.param("Sub", [1, 3, 1, 1], id="less-a-mean"),
+    ],
+)
+@pytest.mark.parametrize("name", [NAME, "torch1.13_v50_s"])
+def test_preprocessing_inside(name, kind, shape, golden, refused):
+    """Also before a Focus, which only rearranges."""
+    model = golden(name).model
+    for node in model.graph.node:
+        node.input[:] = ["scaled" if n == "images" else n for n in node.input]
+    scale = numpy_helper.from_array(np.full(shape, 255, np.float32), "scale")
+    model.graph.initializer.append(scale)
+    model.graph.node.append(helper.make_node("Identity", ["images"], ["same"]))
+    model.graph.node.append(helper.make_node(kind, ["same", "scale"], ["scaled"]))
+    message = refused(model)
+    assert f"calculates with its picture before any convolution ({kind})" in message
+
+
 def test_two_inputs(model, refused):
     model.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, [1]))
     assert "has 2 inputs, not one picture" in refused(model)
