@@ -43,7 +43,8 @@ class LoadedGraph:
 
 def load_graph(path: Path) -> LoadedGraph:
     """Read an ONNX file. Raises UserError for damaged files, and for graphs that cannot be cut at
-    YOLOv5's heads: quantized ones, ones with suppression or control flow inside, several inputs."""
+    YOLOv5's heads or take another picture: quantized ones, ones with preprocessing, suppression or
+    control flow inside, several inputs."""
     try:
         if path.stat().st_size > _LARGEST:
             raise UserError(f"{path} is larger than the 2 GB that an ONNX file can hold")
