@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
@@ -142,7 +142,8 @@ class Toolkit:
         os.close(answers)
 
     def _end(self) -> None:
-        self._process.kill()
+        with suppress(ProcessLookupError):  # its own helpers too, like what torch asks at import
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def _write(self, graph: bytes, inputs: Sequence[np.ndarray] | None) -> None:

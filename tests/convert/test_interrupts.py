@@ -47,6 +47,9 @@ class Running:
         return found
 
     def assert_nothing_left(self) -> None:
+        deadline = time.monotonic() + 5  # a killed process takes a moment to go
+        while self.toolkits() and time.monotonic() < deadline:
+            time.sleep(0.05)
         assert self.toolkits() == []
         assert list(self.temporary.iterdir()) == []
         assert not self.out.parent.exists() or list(self.out.parent.iterdir()) == []
