@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -9,14 +10,21 @@ from typing import NoReturn
 
 from convert import calibrate
 from convert.calibrate import Loaded, PictureSet, Sample, printable
-from convert.checking import calibration_warnings, check_built, objectness_peak
+from convert.checking import (
+    check_built,
+    float_confidence,
+    picture_warnings,
+    range_warnings,
+)
 from convert.compare import Comparison
+from convert.confidence import Confidence, foreign_warnings
+from convert.estimate import beside, unknown
 from convert.export import export
 from convert.progress import Steps
 from convert.quantize import PACKAGE, Options, Toolkit
-from convert.report import REPORT, Verdict, judge, write_report
+from convert.report import REPORT, Conversion, Verdict, judge, write_report
 from convert.simulator import RANGES
-from convert.source import Source, read_source
+from convert.source import Source, chosen_facts, read_source
 from runtime import __version__
 from runtime.errors import CheckFailedError, UserError
 from runtime.files import whole_folder
@@ -25,7 +33,9 @@ from runtime.manifest import (
     Facts,
     FileFacts,
     Manifest,
+    Outputs,
     SourceFacts,
+    Stem,
     sha256_of,
 )
 from runtime.model import MANIFEST, ONNX, RKNN
@@ -46,6 +56,8 @@ class Request:
     wh: tuple[int, int] | None = None
     anchors: str | None = None
     activation: Activation = "sigmoid"
+    stem: Stem = "none"
+    outputs: Outputs = "one"
     options: Options = field(default_factory=Options)
     least_f1: float = 0.9
 
@@ -63,22 +75,9 @@ class Outcome:
 class _Built:
     """What was built."""
 
-    source: Source
-    facts: Facts
     graph: bytes
     rknn: bytes
     ranges: bytes | None
-
-
-@dataclass(frozen=True, eq=False)
-class _Findings:
-    """What was found out about it."""
-
-    verdict: Verdict
-    comparison: Comparison
-    calibrated: Loaded | None
-    checked: Loaded
-    log: str
 
 
 def convert(request: Request, steps: Steps) -> Outcome:
@@ -92,34 +91,44 @@ def convert(request: Request, steps: Steps) -> Outcome:
     calibration, check = _find_pictures(request)
     with steps.step(f"Read {printable(request.model.name)}"):
         source = read_source(request.model, request.wh, request.anchors)
-        facts = source.facts(request.activation)
+        facts = chosen_facts(source, request.activation, request.stem, request.outputs)
     with Toolkit(facts, request.options) as toolkit:
         with steps.step("Export ONNX"):
-            facts, graph = export(source, request.activation, simplify=True)
+            facts, graph = export(source, request.activation, True, request.stem, request.outputs)
         calibrated = _load_calibration(calibration, facts, steps)
         checked = calibrate.load(check, facts.input)
         proof = source.prove(facts, graph, checked.inputs[0][None])
-        name = f"Build {request.options.precision} for {request.options.target} with {PACKAGE}"
-        with steps.step(name):
+        with steps.step(f"Build {_form(request)} with {PACKAGE}"):
             rknn = toolkit.build(graph, calibrated and calibrated.inputs)
             ranges = toolkit.ranges() if calibrated else None
             toolkit.start_simulator()
-        built = _Built(source, facts, graph, rknn, ranges)
-        comparison, peak = check_built(facts, graph, toolkit, checked, steps)
-        if calibrated and request.check:
-            sample = calibrate.spread(calibrated.inputs, CHECK_PICTURES)
-            peak = objectness_peak(facts, graph, sample)
-        warnings = list(calibration_warnings(facts, toolkit, calibrated, checked, peak))
+        comparison, sure = check_built(facts, graph, toolkit, checked, steps)
+        with steps.step("Estimate the cost"):
+            costs = beside(toolkit, graph)
         log = toolkit.log()
-    pictures = calibrated and len(calibrated.inputs)
-    verdict = judge(
-        comparison, request.least_f1, request.options, request.activation, pictures, warnings
+    warnings = [
+        *picture_warnings(calibrated, checked),
+        *_foreign_warnings(request, facts, graph, calibrated, sure),
+        *range_warnings(facts, toolkit, comparison),
+        *unknown(costs),
+    ]
+    verdict = replace(_judge(request, comparison, calibrated, warnings), proof=proof)
+    found = Conversion(
+        source=_source_facts(request, source),
+        facts=facts,
+        options=request.options,
+        verdict=verdict,
+        comparison=comparison,
+        samples=checked.samples,
+        ranges={name: toolkit.output_range(name) for name, _ in facts.tensors},
+        calibration=calibrated and calibrated.facts(),
+        costs=costs,
+        tools=_tools(),
+        log=log,
     )
-    verdict = replace(verdict, proof=proof)
-    findings = _Findings(verdict, comparison, calibrated, checked, log)
     if not verdict.passed:
-        _write_failure(request, findings)
-    return Outcome(request.out, verdict, _write_bundle(request, built, findings))
+        _write_failure(request, found)
+    return Outcome(request.out, verdict, _write_bundle(request, _Built(graph, rknn, ranges), found))
 
 
 def failure_folder(out: Path) -> Path:
@@ -167,24 +176,50 @@ def _load_calibration(found: PictureSet | None, facts: Facts, steps: Steps) -> L
     return calibrate.load(found.samples, facts.input, lambda items: steps.track(items, text))
 
 
-def _write_failure(request: Request, findings: _Findings) -> NoReturn:
-    folder = failure_folder(request.out)
-    with whole_folder(folder) as partial:
-        text = _write_report(partial, request, findings)
-    raise CheckFailedError(f"{text}\nno bundle was written; this report is in {folder}")
+def _form(request: Request) -> str:
+    return f"{request.options.precision} for {request.options.target}"
 
 
-def _write_report(folder: Path, request: Request, findings: _Findings) -> str:
-    (folder / "toolkit.log").write_text(findings.log, "utf-8")
-    options = request.options
-    built = f"{options.precision} for {options.target}"
-    title = f"{printable(request.model.name)}: float against built, {built}"
-    return write_report(
-        folder, title, findings.verdict, findings.comparison, findings.checked.samples
+def _foreign_warnings(
+    request: Request, facts: Facts, graph: bytes, calibrated: Loaded | None, check: Confidence
+) -> Iterable[str]:
+    """check: how sure the float graph is on the check pictures, which are some of the calibration
+    pictures where no others were given."""
+    if calibrated is None:
+        return ()
+    if request.check is None:
+        return foreign_warnings(check, None)
+    return foreign_warnings(float_confidence(facts, graph, calibrated, CHECK_PICTURES), check)
+
+
+def _judge(
+    request: Request, comparison: Comparison, calibrated: Loaded | None, warnings: list[str]
+) -> Verdict:
+    pictures = calibrated and len(calibrated.inputs)
+    return judge(
+        comparison, request.least_f1, request.options, request.activation, pictures, warnings
     )
 
 
-def _write_bundle(request: Request, built: _Built, findings: _Findings) -> str:
+def _source_facts(request: Request, source: Source) -> SourceFacts:
+    return SourceFacts(
+        file=printable(request.model.name), sha256=source.sha256, looks_like=source.looks_like
+    )
+
+
+def _write_failure(request: Request, found: Conversion) -> NoReturn:
+    folder = failure_folder(request.out)
+    with whole_folder(folder) as partial:
+        text = _write_report(partial, found)
+    raise CheckFailedError(f"{text}\nno bundle was written; this report is in {folder}")
+
+
+def _write_report(folder: Path, found: Conversion) -> str:
+    (folder / "toolkit.log").write_text(found.log, "utf-8")
+    return write_report(folder, found)
+
+
+def _write_bundle(request: Request, built: _Built, found: Conversion) -> str:
     """Write the bundle, and give its report's text."""
     failed, options = failure_folder(request.out), request.options
     with whole_folder(request.out) as partial:
@@ -193,22 +228,19 @@ def _write_bundle(request: Request, built: _Built, findings: _Findings) -> str:
         if built.ranges is not None:
             (partial / RANGES).parent.mkdir()
             (partial / RANGES).write_bytes(built.ranges)
-        text = _write_report(partial, request, findings)
+        text = _write_report(partial, found)
         manifest = Manifest(
-            **built.facts.model_dump(),
+            **found.facts.model_dump(),
             precision=options.precision,
             target=options.target,
-            algorithm=options.algorithm if findings.calibrated else None,
-            source=SourceFacts(
-                file=printable(request.model.name),
-                sha256=built.source.sha256,
-                looks_like=built.source.looks_like,
-            ),
-            calibration=findings.calibrated and findings.calibrated.facts(),
-            tools=_tools(),
-            proof=findings.verdict.proof,
-            agreement=findings.verdict.agreement,
-            warnings=findings.verdict.warnings,
+            algorithm=options.algorithm if found.calibration else None,
+            source=found.source,
+            calibration=found.calibration,
+            tools=dict(found.tools),
+            proof=found.verdict.proof,
+            agreement=found.verdict.agreement,
+            cost=found.costs,
+            warnings=found.verdict.warnings,
             files=_file_facts(partial),
         )
         (partial / MANIFEST).write_text(manifest.to_yaml(), "utf-8")

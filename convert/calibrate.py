@@ -8,11 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from anchors.plain_yaml import load_plain
+from convert.places import YAML_SUFFIXES, DataYaml, pictures_of
 from runtime.errors import UserError
-from runtime.letterbox import letterbox
+from runtime.feed import Feed
 from runtime.manifest import CalibrationFacts, InputFacts
-from runtime.pictures import PICTURE_SUFFIXES, is_video, read_picture
+from runtime.pictures import is_video, read_picture
 
 MOST_PICTURES = 100
 """Of a larger set this many are taken, evenly spread: more change little, and the toolkit needs
@@ -45,8 +45,8 @@ class PictureSet:
 
 @dataclass(eq=False)
 class Loaded:
-    """Letterboxed inputs uint8 (h, w, c) of the samples that could be read, and the (width, height)
-    each picture had."""
+    """Inputs uint8 (h, w, c) as the model takes them of the samples that could be read, and the
+    (width, height) each picture had."""
 
     samples: list[Sample] = field(default_factory=list)
     source_whs: list[tuple[int, int]] = field(default_factory=list)
@@ -87,9 +87,9 @@ def spread(items: Sequence, most: int) -> list:
 def load(
     samples: Sequence[Sample], facts: InputFacts, track: Callable[[Sequence], Iterator] = iter
 ) -> Loaded:
-    """Read and letterbox samples; those that cannot be read are listed. Raises UserError where none
-    can. track wraps the loop to show progress."""
-    loaded = Loaded()
+    """Read samples and make inputs of them; those that cannot be read are listed. Raises UserError
+    where none can. track wraps the loop to show progress."""
+    loaded, feed = Loaded(), Feed(facts)
     videos: dict[Path, set[int]] = {}
     for sample in samples:
         if sample.frame is not None:
@@ -105,7 +105,7 @@ def load(
         else:
             loaded.samples.append(sample)
             loaded.source_whs.append((bgr.shape[1], bgr.shape[0]))
-            loaded.inputs.append(letterbox(bgr, facts.wh, facts.channels))
+            loaded.inputs.append(feed(bgr)[0][0].copy())
     if not loaded.inputs:
         raise UserError(
             f"none of the {len(samples)} pictures of {samples[0].file.parent} can be read"
@@ -125,66 +125,18 @@ def _all_samples(origin: Path) -> list[Sample]:
         raise UserError(f"{origin} does not exist: give a folder, list, data.yaml or video")
     if origin.is_file() and is_video(origin):
         return [Sample(origin, i) for i in range(_count_frames(origin))]
-    is_yaml = origin.is_file() and origin.suffix.lower() in (".yaml", ".yml")
-    return [Sample(path) for path in (_of_data_yaml if is_yaml else _of_place)(origin)]
-
-
-def _of_place(place: Path) -> list[Path]:
-    """The pictures of a folder, of a list, or a single one."""
-    suffix = place.suffix.lower()
-    if place.is_dir():
-        found = (p for p in place.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
-        return sorted(p for p in found if p.is_file())
-    if suffix == ".txt":
-        return _listed(place)
-    if suffix in PICTURE_SUFFIXES:
-        return [place]
-    raise UserError(f"{place} is no folder, list (.txt), data.yaml, picture or video")
-
-
-def _listed(origin: Path) -> list[Path]:
-    """Paths of a list, relative to its folder or else to the working folder."""
-    try:
-        lines = [line.strip() for line in origin.read_text("utf-8-sig").split("\n")]
-    except UnicodeDecodeError as error:
-        raise UserError(f"{origin} cannot be read as a list of pictures") from error
-    found = [_resolve(line, origin.parent) for line in lines if line and not line.startswith("#")]
-    missing = [path for path in found if not path.is_file()]
-    if missing:
-        raise UserError(
-            f"{origin} names {len(missing)} files that are missing, e.g. {missing[0]}: paths are"
-            " relative to the list's folder"
-        )
-    return found
+    is_yaml = origin.is_file() and origin.suffix.lower() in YAML_SUFFIXES
+    return [Sample(path) for path in (_of_data_yaml if is_yaml else pictures_of)(origin)]
 
 
 def _of_data_yaml(origin: Path) -> list[Path]:
-    """The pictures under train, or else val, of a YOLOv5 data.yaml: folders, lists, or several."""
-    try:
-        plain = load_plain(origin.read_text("utf-8"))
-    except ValueError as error:
-        raise UserError(f"{origin} cannot be read as YAML: {error}") from error
-    plain = plain if isinstance(plain, dict) else {}
-    root = _resolve(str(plain.get("path") or "."), origin.parent)
-    for key in ("train", "val"):
-        places = plain.get(key)
-        places = [places] if isinstance(places, str) else places
-        if isinstance(places, list) and places and all(isinstance(p, str) for p in places):
-            return [file for place in places for file in _place(place, root, origin)]
+    """The pictures under train, or else val, of a YOLOv5 data.yaml."""
+    data = DataYaml.read(origin)
+    for split in ("train", "val"):
+        found = data.pictures(split)
+        if found is not None:
+            return found
     raise UserError(f"{origin} names no pictures under train or val")
-
-
-def _place(place: str, root: Path, origin: Path) -> list[Path]:
-    path = _resolve(place, root)
-    if not path.exists():
-        raise UserError(f"{origin} names {path}, which does not exist")
-    return _of_place(path)
-
-
-def _resolve(text: str, folder: Path) -> Path:
-    """A path relative to a folder, or else to the working folder: YOLOv5's users have both."""
-    inside = folder / text
-    return inside if inside.exists() or not Path(text).exists() else Path(text)
 
 
 def _capture(video: Path) -> cv2.VideoCapture:

@@ -5,8 +5,10 @@ from typing import Annotated, get_args
 
 import typer
 
+from convert.evaluate.command import evaluate
+from convert.tune.command import tune
 from runtime.errors import UserError
-from runtime.manifest import Activation, Algorithm, Precision, Target
+from runtime.manifest import Activation, Algorithm, Outputs, Precision, Stem, Target
 from runtime.size import parse_size
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A YOLOv5 .pt or .onnx.")]
@@ -17,6 +19,12 @@ GivenAnchors = Annotated[
     str | None, typer.Option("--anchors", metavar="PRESET|FILE", help="For an ONNX without them.")
 ]
 _PLUGIN = "tensorrt-plugin"
+StemChoice = Annotated[
+    str, typer.Option("--stem", metavar="|".join(get_args(Stem)), help="How pictures are fed.")
+]
+Heads = Annotated[
+    str, typer.Option("--heads", metavar="|".join(get_args(Outputs)), help="Outputs a head.")
+]
 Behind = Annotated[str, typer.Option(metavar="none|sigmoid", help="Behind each head.")]
 
 
@@ -25,6 +33,9 @@ def register(app: typer.Typer) -> None:
     app.command()(export)
     app.command()(anchors)
     app.command()(convert)
+    app.command()(evaluate)
+    app.command()(cost)
+    app.command()(tune)
 
 
 def with_default_values(arguments: list[str]) -> list[str]:
@@ -45,6 +56,7 @@ def export(
     size: Size = None,
     anchors: GivenAnchors = None,
     activation: Behind = "none",
+    heads: Heads = "one",
     decode: Annotated[
         str, typer.Option(metavar=f"[{_PLUGIN}]", help="Put the decode back behind the heads.")
     ] = "none",
@@ -56,16 +68,19 @@ def export(
     from convert.source import read_source
     from runtime.files import whole_file
 
-    chosen, ending = (
+    chosen, form, ending = (
         _choice("--activation", activation, Activation),
+        _choice("--heads", heads, Outputs),
         _choice("--decode", decode, Decode),
     )
+    if form != "one" and ending != "none":
+        raise UserError("--decode puts heads together again: leave --heads split out")
     if out.suffix.lower() != ".onnx":
         raise UserError(f"-o {out} should end in .onnx")
     source = read_source(model, _size(size), anchors)
     if ending == "none":
-        facts, graph = export_graph(source, chosen, simplify)
-        outputs = [(head.output, facts.head_shape(i)) for i, head in enumerate(facts.heads)]
+        facts, graph = export_graph(source, chosen, simplify, outputs=form)
+        outputs = facts.tensors
     else:
         graph = export_decoded(source, ending, simplify)
         outputs = outputs_of(graph)
@@ -131,6 +146,8 @@ def convert(
     size: Size = None,
     anchors: GivenAnchors = None,
     activation: Behind = "sigmoid",
+    stem: StemChoice = "none",
+    heads: Heads = "one",
     target: Annotated[
         str, typer.Option(metavar="|".join(get_args(Target)), help="The chip.")
     ] = "rk3588",
@@ -167,6 +184,8 @@ def convert(
         wh=_size(size),
         anchors=anchors,
         activation=_choice("--activation", activation, Activation),
+        stem=_choice("--stem", stem, Stem),
+        outputs=_choice("--heads", heads, Outputs),
         options=options,
         least_f1=min_agreement,
     )
@@ -174,6 +193,50 @@ def convert(
         outcome = convert_model(request, steps)
     print(outcome.report)
     print(f"wrote {outcome.bundle}")
+
+
+def cost(
+    model: Annotated[
+        Path, typer.Argument(metavar="BUNDLE|MODEL", help="A bundle, or a YOLOv5 .pt or .onnx.")
+    ],
+    size: Size = None,
+    anchors: GivenAnchors = None,
+    activation: Annotated[
+        str | None, typer.Option(metavar="none|sigmoid", help="Behind each head [sigmoid].")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="|".join(get_args(Target)), help="The chip [rk3588].")
+    ] = None,
+    stem: Annotated[
+        str | None, typer.Option(metavar="|".join(get_args(Stem)), help="How pictures are fed.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print plain data.")] = False,
+) -> None:
+    """Say what a picture costs on the NPU, by the vendor's compiler's own model of it.
+
+    A MODEL is built in both precisions for this, int8 on made-up pictures: cycles and sizes do not
+    depend on them.
+    """
+    import json
+
+    from convert.cost import as_plain, as_text
+    from convert.estimate import estimate
+    from convert.progress import Steps
+
+    with Steps() as steps:
+        costs, chip = estimate(
+            model,
+            steps,
+            _size(size),
+            anchors,
+            activation and _choice("--activation", activation, Activation),
+            target and _choice("--target", target, Target),
+            stem and _choice("--stem", stem, Stem),
+        )
+    if as_json:
+        print(json.dumps(as_plain(costs, chip), indent=1))
+    else:
+        print(as_text(costs, chip))
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

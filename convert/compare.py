@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from convert.histograms import HeadHistograms
 from runtime.detections import Detections
-from runtime.manifest import Agreement, Facts, HeadAgreement
+from runtime.manifest import PARTS, Agreement, Facts, HeadAgreement
 
 MATCH_IOU = 0.5
-GROUPS = {"box": slice(0, 4), "objectness": slice(4, 5), "class": slice(5, None)}
-"""Channels of an anchor, by what they mean."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,14 +71,16 @@ class Comparison:
 
     def __post_init__(self) -> None:
         # per head and group: sums of reference * built, reference^2, built^2
-        self._sums = np.zeros((len(self.facts.heads), len(GROUPS), 3))
+        self._sums = np.zeros((len(self.facts.heads), len(PARTS), 3))
+        self.histograms = HeadHistograms(self.facts)
 
     def add_maps(self, reference: Sequence[np.ndarray], built: Sequence[np.ndarray]) -> None:
         """One picture's head maps, as the decode takes them."""
+        self.histograms.add(reference, built)
         for i, (a, b) in enumerate(zip(reference, built, strict=True)):
             each = 5 + self.facts.classes
             a, b = (x.reshape(-1, each, x.shape[2] * x.shape[3]) for x in (a, b))
-            for j, channels in enumerate(GROUPS.values()):
+            for j, channels in enumerate(PARTS.values()):
                 x, y = a[:, channels].ravel(), b[:, channels].ravel()
                 self._sums[i, j] += np.dot(x, y), np.dot(x, x), np.dot(y, y)
 
@@ -120,7 +121,7 @@ class Comparison:
         return HeadAgreement(
             output=self.facts.heads[index].output,
             cosine=round(float(_cosine(self._sums[index].sum(axis=0))), 6),
-            worst_group=list(GROUPS)[worst],
+            worst_group=list(PARTS)[worst],
             worst_cosine=round(float(each[worst]), 6),
         )
 

@@ -9,9 +9,9 @@ import onnx
 from onnx import version_converter
 
 from convert.decoded import with_decode, with_plugin
-from convert.source import Source
+from convert.source import Source, chosen_facts, chosen_graph
 from runtime.errors import UserError
-from runtime.manifest import Activation, Facts, Thresholds
+from runtime.manifest import Activation, Facts, Outputs, Stem, Thresholds
 
 Decode = Literal["none", "yolov5", "tensorrt-plugin"]
 
@@ -21,11 +21,17 @@ _OPSETS = range(12, 20)
 """What the vendor's toolkit and OpenCV both read."""
 
 
-def export(source: Source, activation: Activation, simplify: bool) -> tuple[Facts, bytes]:
+def export(
+    source: Source,
+    activation: Activation,
+    simplify: bool,
+    stem: Stem = "none",
+    outputs: Outputs = "one",
+) -> tuple[Facts, bytes]:
     """The deploy graph's facts and its ONNX bytes, checked by onnx's checker, and if wanted
     simplified by onnxsim, which compares both graphs on random input. Raises UserError."""
-    facts = source.facts(activation)
-    return facts, _finished(source.graph(facts), simplify)
+    facts = chosen_facts(source, activation, stem, outputs)
+    return facts, _finished(chosen_graph(source, facts), simplify)
 
 
 def export_decoded(source: Source, decode: Decode, simplify: bool) -> bytes:

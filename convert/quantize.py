@@ -17,11 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from convert.cost import is_cost_line, read_cost
 from convert.toolkit import COMPILED, DATASET, GRAPH, Table
+from runtime.cost import Cost
 from runtime.errors import UserError
 from runtime.manifest import Algorithm, Facts, Precision, Target
 
 PACKAGE = "rknn-toolkit2"
+LOG = "toolkit.log"
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -45,7 +48,8 @@ class Toolkit:
         toolkit_version()
         self.options = options
         self._started = False
-        channels = facts.input.channels
+        self._facts = facts
+        channels = facts.input.shape[3]
         settings = {
             "mean_values": [[0] * channels],
             "std_values": [[255] * channels],
@@ -68,11 +72,24 @@ class Toolkit:
     def build(self, graph: bytes, calibration: Sequence[np.ndarray] | None) -> bytes:
         """Build from a graph, quantized on inputs uint8 (h, w, c), or in fp16 for None.
 
-        The compiled model's bytes. Raises UserError where the toolkit fails.
+        The compiled model's bytes; cost is then what it costs, None where the compiler did not say.
+        Raises UserError where the toolkit fails.
         """
         self._write(graph, calibration)
+        begin = self._log_size()
         self.table: Table = self._ask("build", calibration is not None)
+        self.cost = read_cost(self._log(begin))
         return (self.folder / COMPILED).read_bytes()
+
+    def cost_in(self, precision: Precision, graph: bytes) -> Cost | None:
+        """What a graph costs in a precision, None where the compiler did not say. It is built for
+        that alone, int8 on noise, which changes neither cycles nor sizes; what was built before
+        goes on running. Raises UserError where the toolkit fails."""
+        quantized = precision == "int8"
+        self._write(graph, [_noise(self._facts)] if quantized else None)
+        begin = self._log_size()
+        self._ask("print_cost", quantized)
+        return read_cost(self._log(begin))
 
     def ranges(self) -> bytes:
         """What rebuild needs, as JSON: the measured ranges of the last build. Those of the weights
@@ -95,9 +112,7 @@ class Toolkit:
             self._write(graph, None)
             self._ask("build", False)
             return
-        width, height = facts.input.wh
-        noise = np.random.default_rng(0).integers(0, 256, (height, width, facts.input.channels))
-        self._write(graph, [noise.astype(np.uint8)])
+        self._write(graph, [_noise(facts)])
         self._ask("rebuild", ranges)
 
     def start_simulator(self) -> None:
@@ -108,17 +123,31 @@ class Toolkit:
         return self._ask("infer", picture)
 
     def log(self) -> str:
-        """What the toolkit printed, without progress bars and without this machine's folders."""
-        text = (self.folder / "toolkit.log").read_bytes().decode("utf-8", "replace")
-        text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]|[^\n]*\r(?=[^\n])", "", text)
-        for folder in (self.folder, _ROOT, sys.prefix, sys.base_prefix, Path.home()):
-            if len(str(folder)) > 1:  # a home of / would take every slash
-                text = text.replace(str(folder), "/...")
-        return re.sub(r"(?<![\w./-])/(?:[^\s/'\":]+/)+", ".../", text)
+        """What the toolkit printed, without progress bars, what it prints for its makers, and this
+        machine's folders."""
+        return "".join(
+            line if is_cost_line(line.rstrip("\n")) else self._without_folders(line)
+            for line in self._log().splitlines(keepends=True)
+            if not line.startswith("D ") or is_cost_line(line.rstrip("\n"))
+        )
 
     def close(self) -> None:
         """End the process and remove its folder. Calling it again does nothing."""
         self._held.close()
+
+    def _log_size(self) -> int:
+        return (self.folder / LOG).stat().st_size
+
+    def _log(self, begin: int = 0) -> str:
+        """The log from that byte on, without colours and progress bars."""
+        text = (self.folder / LOG).read_bytes()[begin:].decode("utf-8", "replace")
+        return re.sub(r"\x1b\[[0-9;]*[A-Za-z]|[^\n]*\r(?=[^\n])", "", text)
+
+    def _without_folders(self, text: str) -> str:
+        for folder in (self.folder, _ROOT, sys.prefix, sys.base_prefix, Path.home()):
+            if len(str(folder)) > 1:  # a home of / would take every slash
+                text = text.replace(str(folder), "/...")
+        return re.sub(r"(?<![\w./-])/(?:[^\s/'\":]+/)+", ".../", text)
 
     def _start(self, stack: ExitStack) -> None:
         requests, request_end = os.pipe()
@@ -126,7 +155,7 @@ class Toolkit:
         self._request_end = stack.enter_context(Connection(request_end, readable=False))
         self._answer_end = stack.enter_context(Connection(answer_end, writable=False))
         paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        with (self.folder / "toolkit.log").open("wb") as log, _signals_held():
+        with (self.folder / LOG).open("wb") as log, _signals_held():
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "convert.toolkit", str(requests), str(answers)],
                 cwd=self.folder,
@@ -184,6 +213,12 @@ class Toolkit:
         last = lines[-1].strip() if lines else "nothing"
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
         return f"{PACKAGE} {how}; the last it said was: {last}"
+
+
+def _noise(facts: Facts) -> np.ndarray:
+    """An input uint8 (h, w, c) to calibrate on where the ranges do not matter."""
+    noise = np.random.default_rng(0).integers(0, 256, facts.input.shape[1:])
+    return noise.astype(np.uint8)
 
 
 @contextmanager

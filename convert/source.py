@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 import onnx
+from pydantic import ValidationError
 
 from anchors import PRESETS, Anchors
 from anchors.formats import from_rk_text, from_yaml
@@ -20,8 +21,10 @@ from convert.heads.source import (
     read_onnx,
 )
 from convert.network import deploy_graph, facts_for
+from convert.network.split import split_heads
+from convert.network.stem import fold_stem
 from runtime.errors import UserError
-from runtime.manifest import Activation, Facts, Proof
+from runtime.manifest import Activation, Facts, Outputs, Proof, Stem
 
 
 class Source(Protocol):
@@ -83,6 +86,32 @@ class GraphSource:
 
     def prove(self, facts: Facts, graph: bytes, picture: np.ndarray) -> Proof | None:
         return prove(self.onnx, facts, graph, picture)
+
+
+def chosen_facts(
+    source: Source, activation: Activation, stem: Stem = "none", outputs: Outputs = "one"
+) -> Facts:
+    """The decode facts of a source's deploy graph in the form a user chose. Raises UserError."""
+    facts = source.facts(activation)
+    plain = facts.model_dump() | {"outputs": outputs}
+    plain["input"]["stem"] = stem
+    try:
+        return Facts(**plain)
+    except ValidationError as error:
+        raise UserError(f"{source.path}: --stem {stem} needs an even --size") from error
+
+
+def chosen_graph(source: Source, facts: Facts) -> onnx.ModelProto:
+    """A source's deploy graph in the form its chosen facts say. Raises UserError."""
+    graph = source.graph(facts)
+    try:
+        if facts.input.stem != "none":
+            fold_stem(graph, facts.input)
+        if facts.outputs == "split":
+            split_heads(graph, facts)
+    except UserError as error:
+        raise UserError(f"{source.path}: {error}") from error
+    return graph
 
 
 def read_source(path: Path, wh: tuple[int, int] | None, anchors: str | None = None) -> Source:

@@ -52,12 +52,15 @@ class Session:
         self._rknn: Any = None
 
     def build(self, quantize: bool) -> Table:
-        """Load, build and export; the table of what calibration measured, {} for float."""
-        self._load(self._options)
-        dataset = DATASET if quantize else None
-        _call("build", self._rknn.build, do_quantization=quantize, dataset=dataset)
+        """Load, build and export; the table of what calibration measured, {} for float. The log
+        then has the compiler's cost table."""
+        self._rknn = self._compiled(quantize)
         _call("export", self._rknn.export_rknn, COMPILED)
         return _plain(self._rknn.rknn_base.quantizer.quant_tab) if quantize else {}
+
+    def print_cost(self, quantize: bool) -> None:
+        """Build for the cost table in the log alone; what was built before goes on."""
+        self._compiled(quantize).release()
 
     def weights(self) -> list[str]:
         """The names of the table's tensors that are the model's own constants."""
@@ -70,7 +73,7 @@ class Session:
         are the first build's to the bit."""
         saved = _parsed(ranges)
         # with another algorithm the second step refuses tables that are not its own
-        self._load(self._options | {"quantized_algorithm": "normal"})
+        self._rknn = self._loaded(self._options | {"quantized_algorithm": "normal"})
         _call("calibrate", self._rknn.hybrid_quantization_step1, dataset=DATASET)
         weights = self.weights()
         self._rknn.release()
@@ -98,10 +101,17 @@ class Session:
             raise ToolkitError("the simulator gave no outputs")
         return [np.asarray(output, np.float32) for output in outputs]
 
-    def _load(self, options: dict[str, Any]) -> None:
-        self._rknn = self._make(verbose=False)
-        _call("configure", self._rknn.config, **options)
-        _call("load", self._rknn.load_onnx, model=GRAPH)
+    def _compiled(self, quantize: bool) -> Any:
+        rknn = self._loaded(self._options, verbose=True)  # or it prints no cost table
+        dataset = DATASET if quantize else None
+        _call("build", rknn.build, do_quantization=quantize, dataset=dataset)
+        return rknn
+
+    def _loaded(self, options: dict[str, Any], verbose: bool = False) -> Any:
+        rknn = self._make(verbose=verbose)
+        _call("configure", rknn.config, **options)
+        _call("load", rknn.load_onnx, model=GRAPH)
+        return rknn
 
 
 def _call(step: str, function: Callable[..., Any], *args: Any, **keywords: Any) -> None:

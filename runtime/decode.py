@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from runtime.errors import UserError
-from runtime.manifest import Facts, Thresholds
+from runtime.manifest import PARTS, Facts, Thresholds
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,14 +32,24 @@ class Candidates:
 
 
 @dataclass(frozen=True, eq=False)
-class _Head:
-    """What is known of a head's map before any picture is seen. A place is anchor-major, then row,
-    then column."""
+class _Part:
+    """What is known of one of a head's tensors before any picture is seen; k is the channels that
+    it has of each anchor."""
 
     shape: tuple[int, int, int, int]
-    planes: tuple[int, int, int]  # na, 5 + nc, ny * nx
-    channels: np.ndarray  # int64 (5 + nc, 1), from a place's first element to each of its channels
-    first: np.ndarray  # int64 (places,), a place's first element in the flat map
+    planes: tuple[int, int, int]  # na, k, ny * nx
+    channels: np.ndarray  # int64 (k, 1), from a place's first element to each of its channels
+    first: np.ndarray | None  # int64 (places,), its first element; None where it is the place
+
+
+@dataclass(frozen=True, eq=False)
+class _Head:
+    """The same of a head, whose parts together have all channels. A place is anchor-major, then
+    row, then column."""
+
+    parts: tuple[_Part, ...]
+    objectness: tuple[int, int]  # in which part, and there in which plane of an anchor
+    channels: int  # 5 + nc
     box: np.ndarray  # float32 (5, places), see _xyxy
 
 
@@ -66,12 +76,13 @@ class Decoder:
         self._heads = [_head(facts, i) for i in range(len(facts.heads))]
 
     def __call__(self, tensors: Sequence[Tensor]) -> Candidates:
-        """Candidates of one picture. tensors: one a head, in the facts' order, of their shapes."""
+        """Candidates of one picture. tensors: the facts' outputs, in their order, of their
+        shapes."""
         values, boxes = [], []
-        for head, tensor in zip(self._heads, tensors, strict=True):
-            place = self._above_objectness(head, tensor)
+        for head, own in zip(self._heads, self._by_head(tensors), strict=True):
+            place = self._above_objectness(head, own)
             if len(place):
-                values.append(_gather(head, tensor, place))
+                values.append(_gather(head, own, place))
                 boxes.append(head.box.take(place, axis=1))
         if not values:
             return Candidates(
@@ -85,16 +96,23 @@ class Decoder:
             q, which, score, class_id = q[:, finite], which[finite], score[finite], class_id[finite]
         return Candidates(_xyxy(q, box[:, which]), score, class_id)
 
-    def _above_objectness(self, head: _Head, tensor: Tensor) -> np.ndarray:
-        """Places whose objectness passes, compared as it stands in the tensor."""
-        if tensor.array.shape != head.shape:
-            raise ValueError(f"a head map has shape {tensor.array.shape}, expected {head.shape}")
-        threshold = self._objectness
+    def _by_head(self, tensors: Sequence[Tensor]) -> list[Sequence[Tensor]]:
+        expected = [part.shape for head in self._heads for part in head.parts]
+        for shape, tensor in zip(expected, tensors, strict=True):
+            if tensor.array.shape != shape:
+                raise ValueError(f"a head map has shape {tensor.array.shape}, expected {shape}")
+        each = len(expected) // len(self._heads)
+        return [tensors[i : i + each] for i in range(0, len(tensors), each)]
+
+    def _above_objectness(self, head: _Head, tensors: Sequence[Tensor]) -> np.ndarray:
+        """Places whose objectness passes, compared as it stands in its tensor."""
+        part, plane = head.objectness
+        tensor, threshold = tensors[part], self._objectness
         if tensor.scale != 1.0 or tensor.zero_point:
             threshold = threshold / tensor.scale + tensor.zero_point
-        plane = tensor.array.reshape(head.planes)[:, 4]
-        # an array, since numpy below 2 would round a scalar to the plane's type
-        return np.flatnonzero(plane > np.array([threshold], np.float32))
+        values = tensor.array.reshape(head.parts[part].planes)[:, plane]
+        # an array, since numpy below 2 would round a scalar to the values' type
+        return np.flatnonzero(values > np.array([threshold], np.float32))
 
     def _classify(self, value: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(index, score, class) of what passes; value: (1 + nc, n), objectness first."""
@@ -114,10 +132,21 @@ class Decoder:
         return _sigmoid(value) if self._logits else value
 
 
-def _gather(head: _Head, tensor: Tensor, place: np.ndarray) -> np.ndarray:
-    """float32 (5 + nc, n), all channels of the places, dequantized. Plane after plane, so that
-    neighbouring places share cache lines."""
-    value = tensor.array.reshape(-1).take(head.channels + head.first.take(place))
+def _gather(head: _Head, tensors: Sequence[Tensor], place: np.ndarray) -> np.ndarray:
+    """float32 (5 + nc, n), all channels of the places, dequantized."""
+    if len(tensors) == 1:
+        return _real(head.parts[0], tensors[0], place)
+    value = np.empty((head.channels, len(place)), np.float32)
+    for rows, part, tensor in zip(PARTS.values(), head.parts, tensors, strict=True):
+        value[rows] = _real(part, tensor, place)
+    return value
+
+
+def _real(part: _Part, tensor: Tensor, place: np.ndarray) -> np.ndarray:
+    """float32 (k, n), a part's channels of the places. Plane after plane, so that neighbouring
+    places share cache lines."""
+    index = place if part.first is None else part.channels + part.first.take(place)
+    value = tensor.array.take(index)
     if tensor.scale != 1.0 or tensor.zero_point:
         return (value - np.float32(tensor.zero_point)) * np.float32(tensor.scale)
     return value.astype(np.float32, copy=False)
@@ -145,19 +174,29 @@ def _raw(probability: float, logits: bool) -> float:
 
 
 def _head(facts: Facts, index: int) -> _Head:
-    shape, head = facts.head_shape(index), facts.anchors.heads[index]
-    (ny, nx), na, no = shape[2:], len(head.wh_px), 5 + facts.classes
+    tensors, head = facts.tensors_of(index), facts.anchors.heads[index]
+    (ny, nx), na = facts.head_shape(index)[2:], len(head.wh_px)
     anchor, row, column = (axis.ravel() for axis in np.indices((na, ny, nx)))
     box = np.empty((5, anchor.size), np.float32)
     box[0], box[1] = (column - 0.5) * head.stride, (row - 0.5) * head.stride
     box[2] = 2 * head.stride
     box[3:] = 2 * head.wh_px[anchor].T
     return _Head(
-        shape=shape,
-        planes=(na, no, ny * nx),
-        channels=np.arange(no)[:, None] * (ny * nx),
-        first=anchor * (no * ny * nx) + row * nx + column,
+        parts=tuple(_part(shape, na, anchor, row * nx + column) for _, shape in tensors),
+        objectness=(0, PARTS["objectness"].start) if len(tensors) == 1 else (1, 0),
+        channels=5 + facts.classes,
         box=box,
+    )
+
+
+def _part(shape: tuple[int, int, int, int], na: int, anchor: np.ndarray, cell: np.ndarray) -> _Part:
+    """A tensor of a head; anchor and cell are those of each place."""
+    k, cells = shape[1] // na, shape[2] * shape[3]
+    return _Part(
+        shape=shape,
+        planes=(na, k, cells),
+        channels=np.arange(k)[:, None] * cells,
+        first=anchor * (k * cells) + cell if k > 1 else None,
     )
 
 

@@ -5,6 +5,7 @@ import numpy as np
 from runtime.backends import Backend
 from runtime.decode import Candidates, Decoder, Tensor
 from runtime.detections import Detections
+from runtime.feed import Feed
 from runtime.letterbox import Letterbox
 from runtime.manifest import Facts, Thresholds
 from runtime.nms import nms
@@ -18,17 +19,14 @@ class Detector:
 
     def __init__(self, backend: Backend, facts: Facts, thresholds: Thresholds):
         self._backend = backend
-        self._facts = facts
         self._thresholds = thresholds
         self._decoder = Decoder(facts, thresholds)
-        width, height = facts.input.wh
-        self._input = np.empty((1, height, width, facts.input.channels), np.uint8)
+        self._feed = Feed(facts.input)
 
     def __call__(self, bgr: np.ndarray) -> Detections:
         """Detections in a picture uint8 (h, w, 3) BGR."""
-        frame = Letterbox((bgr.shape[1], bgr.shape[0]), self._facts.input.wh)
-        frame.apply(bgr, self._input[0])
-        return self.from_tensors(self._backend.infer(self._input), frame)
+        picture, frame = self._feed(bgr)
+        return self.from_tensors(self._backend.infer(picture), frame)
 
     def from_tensors(self, tensors: list[Tensor], frame: Letterbox) -> Detections:
         """Detections from head maps of a picture that lies in the input as frame says."""

@@ -66,11 +66,9 @@ def describe_facts(kind: str, facts: Facts) -> dict[str, Any]:
     """The same from decode facts, and what they say besides."""
     return describe(kind, facts.anchors, facts.class_names, facts.input.channels) | {
         "input_wh": list(facts.input.wh),
+        "stem": None if facts.input.stem == "none" else facts.input.stem,
         "activation": facts.activation,
-        "outputs": [
-            {"name": head.output, "shape": list(facts.head_shape(i))}
-            for i, head in enumerate(facts.heads)
-        ],
+        "outputs": [{"name": name, "shape": list(shape)} for name, shape in facts.tensors],
     }
 
 

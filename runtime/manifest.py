@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from anchors import Anchors
 from anchors.plain_yaml import load_plain
+from runtime.cost import Costs
 from runtime.errors import UserError
 from runtime.letterbox import PAD_VALUE
 
@@ -20,7 +21,12 @@ _MOST_PLACES = 2**24
 """Anchors times cells, over all heads: as many as strides 8, 16 and 32 have at 16384x16384. The
 decode takes memory for each."""
 
+PARTS = {"box": slice(0, 4), "objectness": slice(4, 5), "class": slice(5, None)}
+"""Channels of an anchor, by what they mean."""
+
 Activation = Literal["none", "sigmoid"]
+Stem = Literal["none", "space-to-depth"]
+Outputs = Literal["one", "split"]
 Precision = Literal["int8", "fp16"]
 Target = Literal["rk3588", "rk3576", "rk3566", "rk3568", "rk3562"]
 Algorithm = Literal["normal", "kl_divergence", "mmse"]
@@ -36,14 +42,31 @@ class _Strict(BaseModel):
 
 
 class InputFacts(_Strict):
-    """The picture a model takes: (1, height, width, channels) uint8, RGB, or grey for 1 channel."""
+    """The picture a model takes: width x height pixels, uint8, RGB, or grey for 1 channel.
+
+    stem: what becomes of the letterboxed picture before it is fed. Nothing, or with space-to-depth
+    every 2 x 2 pixels become one of four times the channels, see runtime.feed.
+    """
 
     width: int = Field(gt=0, le=16384)
     height: int = Field(gt=0, le=16384)
     channels: Literal[1, 3] = 3
     layout: Literal["NHWC"] = "NHWC"
     pad_value: Literal[114] = PAD_VALUE
-    stem: Literal["none"] = "none"
+    stem: Stem = "none"
+
+    @model_validator(mode="after")
+    def _check(self) -> "InputFacts":
+        if self.stem != "none" and (self.width % 2 or self.height % 2):
+            raise ValueError(f"{self.width}x{self.height} cannot be folded by twos")
+        return self
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(1, h, w, c) of what the model is fed: the picture, or the folded picture."""
+        if self.stem == "none":
+            return 1, self.height, self.width, self.channels
+        return 1, self.height // 2, self.width // 2, 4 * self.channels
 
     @property
     def wh(self) -> tuple[int, int]:
@@ -51,7 +74,8 @@ class InputFacts(_Strict):
 
 
 class HeadFacts(_Strict):
-    """One output: its tensor's name, its stride, its anchors in input pixels."""
+    """One head: its tensor's name, of split ones what their names begin with; its stride, its
+    anchors in input pixels."""
 
     output: str = Field(min_length=1)
     stride: int = Field(gt=0)
@@ -61,6 +85,7 @@ class HeadFacts(_Strict):
 class Facts(_Strict):
     """What decoding a model's outputs needs, and nothing else. Heads stand in output order.
 
+    outputs: one tensor a head, or three, split as PARTS says.
     class_names is the list of names, or, where there was no room for them, their number.
     """
 
@@ -68,6 +93,7 @@ class Facts(_Strict):
     input: InputFacts
     heads: tuple[HeadFacts, ...] = Field(min_length=1)
     activation: Activation
+    outputs: Outputs = "one"
     class_names: tuple[str, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -93,10 +119,26 @@ class Facts(_Strict):
         return len(self.class_names)
 
     def head_shape(self, index: int) -> tuple[int, int, int, int]:
-        """(1, na * (5 + nc), ny, nx) of one head's output."""
+        """(1, na * (5 + nc), ny, nx) of one head, its parts together."""
         head = self.heads[index]
         channels = len(head.anchors_px) * (5 + self.classes)
         return 1, channels, self.input.height // head.stride, self.input.width // head.stride
+
+    def tensors_of(self, index: int) -> list[tuple[str, tuple[int, int, int, int]]]:
+        """Name and shape of each of one head's outputs, in order; channels are anchor-major."""
+        head, shape = self.heads[index], self.head_shape(index)
+        if self.outputs == "one":
+            return [(head.output, shape)]
+        each = [len(range(5 + self.classes)[part]) for part in PARTS.values()]
+        return [
+            (f"{head.output}_{name}", (1, n * len(head.anchors_px), *shape[2:]))
+            for name, n in zip(PARTS, each, strict=True)
+        ]
+
+    @property
+    def tensors(self) -> list[tuple[str, tuple[int, int, int, int]]]:
+        """Name and shape of every output, in order."""
+        return [tensor for i in range(len(self.heads)) for tensor in self.tensors_of(i)]
 
     def to_json(self) -> str:
         """The facts as compact ASCII JSON, names always included."""
@@ -147,8 +189,10 @@ class Facts(_Strict):
         return json.loads(custom_string) in (self._plain(), self._without_names())
 
     def _plain(self) -> dict[str, Any]:
-        fields = Facts.model_fields.keys()
-        return {"rkyolo": 1} | self.model_dump(mode="json", include=set(fields))
+        fields = set(Facts.model_fields)
+        if self.outputs == "one":  # as it was before there was another form
+            fields.remove("outputs")
+        return {"rkyolo": 1} | self.model_dump(mode="json", include=fields)
 
     def _without_names(self) -> dict[str, Any]:
         digest = sha256_of(_compact(self.class_names).encode())[:16]
@@ -189,7 +233,8 @@ class SourceFacts(_Strict):
 
 
 class CalibrationFacts(_Strict):
-    """The pictures the ranges were measured on; digest is over their letterboxed pixels."""
+    """The pictures the ranges were measured on; digest is over their pixels as
+    the model was fed them."""
 
     pictures: int = Field(gt=0)
     digest: _Sha256
@@ -245,6 +290,7 @@ class Manifest(Facts):
     tools: dict[str, str]
     proof: Proof | None = None
     agreement: Agreement
+    cost: Costs | None = None
     warnings: tuple[str, ...] = ()
     files: dict[_FileName, FileFacts]
 

@@ -64,7 +64,7 @@ def obstacles(file: RknnFile) -> list[str]:
         found.append("it is a first-generation file, for the NPUs of RK1808 and RK3399PRO")
     if file.target not in get_args(Target):
         found.append(f"it is built for {file.target}, not for {', '.join(get_args(Target))}")
-    if len(file.outputs) > _MOST_HEADS:
+    if len(file.outputs) > _MOST_HEADS and file.custom_string is None:
         found.append(
             f"it has {len(file.outputs)} outputs where YOLOv5 has one a head, so it looks"
             " anchor-free (YOLOv8 or later)"

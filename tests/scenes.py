@@ -4,7 +4,7 @@ import numpy as np
 
 from anchors import PRESETS
 from runtime.decode import Tensor
-from runtime.manifest import Facts, HeadFacts, InputFacts
+from runtime.manifest import PARTS, Facts, HeadFacts, InputFacts
 
 
 def facts_of(anchors=PRESETS["coco-p5"], wh=(640, 640), classes=80, activation="none", channels=3):
@@ -19,6 +19,17 @@ def facts_of(anchors=PRESETS["coco-p5"], wh=(640, 640), classes=80, activation="
         activation=activation,
         class_names=tuple(f"thing{i}" for i in range(classes)),
     )
+
+
+def split(facts, tensors):
+    """The facts with split heads, and the tensors of their outputs."""
+    facts, parts = facts.model_copy(update={"outputs": "split"}), []
+    for i, tensor in enumerate(tensors):
+        planes = tensor.array.reshape(len(facts.heads[i].anchors_px), -1, *tensor.array.shape[2:])
+        for (_, shape), part in zip(facts.tensors_of(i), PARTS.values(), strict=True):
+            array = np.ascontiguousarray(planes[:, part].reshape(shape))
+            parts.append(Tensor(array, tensor.scale, tensor.zero_point))
+    return facts, parts
 
 
 def _logit(p):

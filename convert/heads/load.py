@@ -10,6 +10,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
+from convert.network.deploy import METADATA_KEY
 from runtime.errors import UserError
 from runtime.manifest import sha256_of
 
@@ -67,6 +68,7 @@ def load_graph(path: Path) -> LoadedGraph:
         raise UserError(f"{path} is damaged: a constant of it cannot be read") from error
     _sort(model.graph, path)
     _check_biases(model.graph, path)
+    _refuse_other_forms(model, path)
     name, channels, wh = _picture_input(model.graph, path)
     _refuse_preprocessing(model.graph, name, path)
     return LoadedGraph(path, sha256_of(data), model, name, channels, wh)
@@ -83,6 +85,20 @@ def fix_size(loaded: LoadedGraph, wh: tuple[int, int]) -> None:
     del loaded.model.graph.value_info[:]
     for value in loaded.model.graph.output:
         value.type.tensor_type.ClearField("shape")
+
+
+def _refuse_other_forms(model: onnx.ModelProto, path: Path) -> None:
+    """What rkyolo itself has made for the NPU, and says so, has no whole heads or pictures."""
+    text = "".join(item.value for item in model.metadata_props if item.key == METADATA_KEY)
+    for option, said in (
+        ("--stem space-to-depth", '"stem":"space-to-depth"'),
+        ("--heads split", '"outputs":"split"'),
+    ):
+        if said in text:
+            raise UserError(
+                f"{path} was made with {option}, which is for the NPU: give the model it was made"
+                " from"
+            )
 
 
 def _refuse_operations(model: onnx.ModelProto, path: Path) -> None:

@@ -7,9 +7,11 @@ import numpy as np
 from convert.heads.probe import Block, as_map
 from convert.heads.run import one_process, run_graph
 from convert.heads.source import OnnxSource
+from convert.network.split import whole_maps
 from runtime.backends import planar
 from runtime.decode import Decoder, Tensor
 from runtime.errors import UserError
+from runtime.feed import unfold
 from runtime.manifest import Facts, Proof, Thresholds
 
 MOST_PX = 1e-2
@@ -20,40 +22,39 @@ _CLOSE = {"rtol": 1e-3, "atol": 1e-6}
 
 def prove(source: OnnxSource, facts: Facts, graph: bytes, picture: np.ndarray) -> Proof:
     """Run the user's own graph, and the cut graph with the runtime's decode under these facts, on a
-    picture uint8 (1, h, w, c), and require the same.
+    picture uint8 (1, h, w, c) as the facts' stem takes it, and require the same.
 
     Where the original decodes, every box and score is compared, which proves anchors, strides,
     activation and output order; where it does not, its outputs are compared with the head maps,
     which proves all but the anchors. Raises UserError where they differ.
     """
-    inputs = planar(picture)
+    whole = picture if facts.input.stem == "none" else unfold(picture[0])[None]
     with one_process():
-        original = run_graph(source.model, {source.input_name: inputs}, source.path)
-        cut = run_graph(graph, {"images": inputs}, f"the graph cut from {source.path}")
+        original = run_graph(source.model, {source.input_name: planar(whole)}, source.path)
+        cut = run_graph(graph, {"images": planar(picture)}, f"the graph cut from {source.path}")
     for name, value in original.items():
         blocks = [block for block in source.blocks if block.output == name]
         if value.size != sum(np.prod(source.heads[block.head].shape) for block in blocks):
             _refuse(source, f"outputs of one size, and on another picture {value.shape}")
-    maps = [cut[head.output] for head in facts.heads]
-    shapes = [facts.head_shape(i) for i in range(len(maps))]
-    if [array.shape for array in maps] != shapes:
+    arrays = [cut[name] for name, _ in facts.tensors]
+    if [array.shape for array in arrays] != [shape for _, shape in facts.tensors]:
         _refuse(source, "heads of other shapes")
     compare = _compare_boxes if source.decodes else _compare_maps
     with np.errstate(over="ignore", invalid="ignore"):  # what is not a number fails the proof
-        return compare(source, facts, original, maps)
+        return compare(source, facts, original, arrays)
 
 
 def _compare_boxes(
-    source: OnnxSource, facts: Facts, original: dict[str, np.ndarray], maps: Sequence[np.ndarray]
+    source: OnnxSource, facts: Facts, original: dict[str, np.ndarray], arrays: Sequence[np.ndarray]
 ) -> Proof:
     """Every row of the original decode against the product's own decode, nothing filtered."""
     rows = np.concatenate([_rows(source, i, original) for i in range(len(source.heads))])
     if rows.shape[1] != 5 + facts.classes:
         _refuse(source, f"{facts.classes} classes instead of {rows.shape[1] - 5}")
-    found = Decoder(facts, Thresholds(score=0))([Tensor(array) for array in maps])
+    found = Decoder(facts, Thresholds(score=0))([Tensor(array) for array in arrays])
     score = rows[:, 4:5] * rows[:, 5:]
     # a score of 0 is no candidate; ONNX Runtime's sigmoid and ours come to 0 at different logits
-    kept = _best_scores(facts, maps) > 0
+    kept = _best_scores(facts, whole_maps(facts, arrays)) > 0
     if len(kept) != len(rows) or not 0 < kept.sum() == len(found.score):
         _refuse(source, f"{len(found.score)} boxes instead of {len(rows)}")
     none, rows, score = score[~kept], rows[kept], score[kept]
@@ -86,11 +87,11 @@ def _largest(*differences: np.ndarray) -> float:
 
 
 def _compare_maps(
-    source: OnnxSource, facts: Facts, original: dict[str, np.ndarray], maps: Sequence[np.ndarray]
+    source: OnnxSource, facts: Facts, original: dict[str, np.ndarray], arrays: Sequence[np.ndarray]
 ) -> Proof:
     """The original outputs against the head maps; logits are compared as sigmoids where one side
     has those."""
-    differences = []
+    differences, maps = [], whole_maps(facts, arrays)
     for block in source.blocks:
         ours = maps[block.head]
         theirs = _block_map(source, block, original)

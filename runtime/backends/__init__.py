@@ -14,8 +14,8 @@ class Backend(Protocol):
     """A model made ready to run, on one picture at a time and in one thread at a time."""
 
     def infer(self, picture: np.ndarray) -> list[Tensor]:
-        """The head maps of a picture uint8 (1, height, width, channels), in the facts' order. The
-        arrays may be overwritten by the next call."""
+        """The head maps of a picture uint8 as runtime.feed makes it, (1, h, w, c) of the facts'
+        input shape, in the facts' order. The arrays may be overwritten by the next call."""
 
     def close(self) -> None:
         """Give back what the backend holds. Calling it again does nothing."""

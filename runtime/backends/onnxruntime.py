@@ -34,7 +34,7 @@ class OnnxRuntimeBackend:
                 f"ONNX Runtime cannot load the graph of {model.path}: {error}"
             ) from error
         self._input = self._session.get_inputs()[0].name
-        self._outputs = [head.output for head in model.facts.heads]
+        self._outputs = [name for name, _ in model.facts.tensors]
 
     def infer(self, picture: np.ndarray) -> list[Tensor]:
         outputs = self._session.run(self._outputs, {self._input: planar(picture)})

@@ -19,7 +19,7 @@ class OpenCvBackend:
         except cv2.error as error:
             reason = " ".join(str(error).split())
             raise UserError(f"OpenCV cannot load the graph of {model.path}: {reason}") from error
-        self._outputs = [head.output for head in model.facts.heads]
+        self._outputs = [name for name, _ in model.facts.tensors]
 
     def infer(self, picture: np.ndarray) -> list[Tensor]:
         self._network.setInput(planar(picture))

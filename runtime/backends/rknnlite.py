@@ -36,7 +36,7 @@ class RknnLiteBackend:
             self.close()
             raise
         self._path = model.rknn
-        self._shapes = [model.facts.head_shape(i) for i in range(len(model.facts.heads))]
+        self._shapes = [shape for _, shape in model.facts.tensors]
 
     def infer(self, picture: np.ndarray) -> list[Tensor]:
         outputs = self._runtime.inference(inputs=[picture], data_format=["nhwc"])

@@ -20,7 +20,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # tests/ has folders of the same names
 
-from scenes import facts_of, scene  # noqa: E402
+from scenes import facts_of, scene, split  # noqa: E402
 
 from runtime.decode import Decoder, Tensor  # noqa: E402
 from runtime.manifest import Facts, Thresholds  # noqa: E402
@@ -87,7 +87,7 @@ def decode_rows() -> list[Row]:
     facts, thresholds = facts_of(), Thresholds()
     decoder = Decoder(facts, thresholds)
 
-    def fast(tensors: list[Tensor]) -> np.ndarray:
+    def fast(decoder: Decoder, tensors: list[Tensor]) -> np.ndarray:
         found = decoder(tensors)
         return nms(found.xyxy, found.score, found.class_id, thresholds.iou, 300)
 
@@ -98,9 +98,12 @@ def decode_rows() -> list[Row]:
     ):
         tensors = scene(facts, objects, candidates, np.random.default_rng(0))
         planes = objectness_planes(facts, tensors)
+        split_facts, parts = split(facts, tensors)
+        split_decoder = Decoder(split_facts, thresholds)
         measured = in_turns(
             {
-                "fast": lambda t=tensors: fast(t),
+                "fast": lambda t=tensors: fast(decoder, t),
+                "split": lambda d=split_decoder, p=parts: fast(d, p),
                 "full grid": lambda t=tensors: full_grid(facts, thresholds, t),
                 "floor": lambda p=planes: [np.flatnonzero(plane > -1.0986) for plane in p],
             },
@@ -109,8 +112,11 @@ def decode_rows() -> list[Row]:
         )
         ms = measured["fast"] * 1e3
         found = decoder(tensors)
-        label = f"decode + NMS, {name} ({len(found.score)} candidates, {len(fast(tensors))} kept)"
+        kept = len(fast(decoder, tensors))
+        label = f"decode + NMS, {name} ({len(found.score)} candidates, {kept} kept)"
         rows.append(at_most(label, ms, "ms", most_ms))
+        split_share = measured["split"] / measured["fast"]
+        rows.append(at_most("  split heads / whole heads", split_share, "times", 1.1))
         ratio = measured["full grid"] / measured["fast"]
         rows.append(at_least("  full-grid reference / fast", ratio, "times", least_ratio))
         if name == "sparse":
@@ -199,10 +205,11 @@ def convert_rows(folder: Path) -> list[Row]:
 
     checkpoint = folder / "yolov5s.pt"
     save_stock(checkpoint, "s")
-    own, toolkit = [], []
+    own, toolkit, cost = [], [], []
     for _ in range(3):
         seconds = convert_seconds(checkpoint, folder / "bundle")
         toolkit.append(seconds["build"])
+        cost.append(seconds["print_cost"])
         own.append(seconds["all"] - sum(s for name, s in seconds.items() if name != "all"))
     share = statistics.median(a / b for a, b in zip(own, toolkit, strict=True)) * 100
     return [
@@ -214,6 +221,7 @@ def convert_rows(folder: Path) -> list[Row]:
             True,
         ),
         at_most("  everything of ours, as a share of that", share, "%", 25),
+        Row("  the build in fp16 for its cost", statistics.median(cost), "s", "", True),
     ]
 
 

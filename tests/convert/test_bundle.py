@@ -31,6 +31,7 @@ FILES = {
     "model.onnx",
     "model.rknn",
     "quantization/ranges.json",
+    "report.html",
     "report.txt",
     "toolkit.log",
 }
@@ -68,6 +69,7 @@ def test_progress_is_a_clean_line_a_step_where_there_is_no_terminal(converted):
         "Letterbox 12 of 12 calibration pictures",
         "Build int8 for rk3588 with rknn-toolkit2",
         "Compare float and built",
+        "Estimate the cost",
     ]
 
 
@@ -240,7 +242,7 @@ def test_a_run_that_fails_leaves_the_old_bundle_and_a_report(failed_then_passed)
     before, failed, after, report, _ = failed_then_passed
     assert failed.process.returncode == 1
     assert before == after
-    assert {"report.txt", "toolkit.log"} < report.keys()
+    assert {"report.html", "report.txt", "toolkit.log"} < report.keys()
     text = report["report.txt"].decode()
     assert re.search(r"FAIL: agreement F1 0\.\d+, at least 1 is asked for", text)
     assert re.search(
@@ -295,6 +297,70 @@ def test_calibrating_on_nothing_cannot_go_unnoticed(convert_demo, noise, demo, t
     warnings = "\n".join(manifest.warnings)
     assert "in the calibration pictures objectness never gets above 0.0" in warnings
     assert warnings.replace("\n", "\n- ") in run.process.stdout
+
+
+@pytest.fixture(scope="module")
+def bright_noise(tmp_path_factory) -> Path:
+    """A folder of 20 pictures of nothing but noise of all brightnesses."""
+    import cv2
+
+    folder = tmp_path_factory.mktemp("bright-noise")
+    for i in range(20):
+        noise = np.random.default_rng(i).integers(0, 256, (480, 640, 3), np.uint8)
+        (folder / f"{i}.png").write_bytes(cv2.imencode(".png", noise)[1].tobytes())
+    return folder
+
+
+def warned_of_calibration(done) -> bool:
+    """Whether a warning names the calibration pictures as what is wrong."""
+    words = "look foreign to the model", "hold no object the model is sure of", "finds something in"
+    told = done.stdout + done.stderr
+    section = told.partition("\nWarnings\n")[2].partition("\n\n")[0]
+    return any(
+        "calibration pictures" in line and any(word in line for word in words)
+        for line in section.splitlines()
+    )
+
+
+@pytest.mark.parametrize("size", [320, 640])
+@pytest.mark.parametrize("checked", [True, False], ids=["own check", "no check"])
+def test_calibrating_on_noise_is_no_silent_pass(
+    bright_noise, data, demo, tmp_path, rkyolo, size, checked
+):
+    """Agreement alone would let it pass: at 640 it is 0.97 on the model's own pictures."""
+    foreign_is_told(bright_noise, data, demo, tmp_path, rkyolo, size, checked)
+
+
+@pytest.mark.parametrize("checked", [True, False], ids=["own check", "no check"])
+def test_calibrating_on_other_peoples_pictures_is_no_silent_pass(
+    shared, data, demo, tmp_path, rkyolo, checked
+):
+    foreign_is_told(shared / "images", data, demo, tmp_path, rkyolo, 320, checked)
+
+
+def foreign_is_told(folder, data, demo, tmp_path, rkyolo, size, checked):
+    check = tmp_path / "check.txt"
+    pictures = sorted((data / "demo" / "val" / "images").iterdir())[:6]
+    check.write_text("".join(f"{path}\n" for path in pictures))
+    options = ["--calibration", folder, "--size", size, "-o", tmp_path / "out"]
+    options += ["--check", check] if checked else []
+    done = rkyolo("convert", demo / "shapes.pt", *options)
+    assert done.returncode in (0, 1) and warned_of_calibration(done), done.stdout + done.stderr
+    written = tmp_path / ("out.failed" if done.returncode else "out")
+    page = (written / "report.html").read_text("utf-8")
+    assert ("Failed" if done.returncode else "Passed, with ") in page
+
+
+def test_raw_outputs_that_were_calibrated_too_low_are_named(convert_demo, bright_noise):
+    run = convert_demo("--calibration", bright_noise, "--activation", "none", "--min-agreement", 0)
+    assert run.process.returncode == 0, run.process.stderr
+    lines = [w for w in manifest_of(run.bundle).warnings if "which will be cut off" in w]
+    assert len(lines) == 3
+    for line, head in zip(
+        lines, ("head0_stride8", "head1_stride16", "head2_stride32"), strict=True
+    ):
+        told = re.match(rf"{head} was calibrated to at most (\S+), and goes up to (\S+) in", line)
+        assert float(told[1]) < float(told[2])
 
 
 def test_heads_that_are_cut_off_are_named(data, noise, tmp_path, rkyolo):

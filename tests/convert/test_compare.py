@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scenes import facts_of
 
 from anchors import Anchors
-from convert.compare import GROUPS, Comparison, iou_matrix, match
+from convert.compare import Comparison, iou_matrix, match
 from runtime.detections import Detections
+from runtime.manifest import PARTS
 
 FACTS = facts_of(Anchors.from_pairs([8, 16], [[(10, 12)], [(30, 30)]]), (32, 32), classes=2)
 
@@ -162,13 +163,13 @@ def test_cosine_of_equal_maps_is_one():
 
 
 @pytest.mark.parametrize("head", [0, 1])
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", PARTS)
 def test_cosine_tells_the_head_and_the_group_that_is_off(head, group):
     """Noise in one group of one head shows there, over several pictures, and nowhere else."""
     comparison, references, builts = Comparison(FACTS), [], []
     for seed in range(3):
         reference, built = maps(seed), maps(seed)
-        built[head][:, GROUPS[group]] += 0.5 * maps(seed + 10)[head][:, GROUPS[group]]
+        built[head][:, PARTS[group]] += 0.5 * maps(seed + 10)[head][:, PARTS[group]]
         comparison.add_maps(reference, built)
         references.append(reference[head])
         builts.append(built[head])
@@ -177,7 +178,7 @@ def test_cosine_tells_the_head_and_the_group_that_is_off(head, group):
     assert found[1 - head].cosine == found[1 - head].worst_cosine == 1.0
     assert found[head].worst_group == group
     assert found[head].cosine == pytest.approx(slow_cosine(*both), abs=1e-5)
-    worst = slow_cosine(*(array[:, GROUPS[group]] for array in both))
+    worst = slow_cosine(*(array[:, PARTS[group]] for array in both))
     assert found[head].worst_cosine == pytest.approx(worst, abs=1e-5)
 
 

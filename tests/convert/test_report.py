@@ -1,19 +1,24 @@
 """The verdict, the advice, and the pictures of what differs."""
 
 import dataclasses
+import re
 
 import cv2
 import numpy as np
 import pytest
 from scenes import facts_of
 
-from anchors import Anchors
+from anchors import PRESETS, Anchors
 from convert.calibrate import Sample
 from convert.compare import Comparison, PictureComparison, match
 from convert.quantize import Options
-from convert.report import Verdict, as_text, judge, side_by_side, write_report
+from convert.report import Conversion, Verdict, as_text, judge, side_by_side, svg, write_report
+from convert.report.conversion import page
+from convert.report.page import sentence
+from convert.report.pictures import jpeg, worst
+from runtime.cost import Costs
 from runtime.detections import Detections
-from runtime.manifest import Agreement
+from runtime.manifest import Agreement, CalibrationFacts, SourceFacts
 
 FACTS = facts_of(Anchors.from_pairs([8, 16], [[(10, 12)], [(30, 30)]]), (32, 32), classes=2)
 NAMES = ("person", "two words")
@@ -199,6 +204,25 @@ def test_the_inputs_are_not_drawn_on():
     assert found.reference.xyxy.tolist() == [list(A[:4])]
 
 
+def conversion(comparison: Comparison, samples: list[Sample], **changed: object) -> Conversion:
+    return dataclasses.replace(
+        Conversion(
+            source=SourceFacts(file="a.pt", sha256="0" * 64, looks_like="YOLOv5 v7.0"),
+            facts=comparison.facts,
+            options=Options(),
+            verdict=verdict_of(comparison),
+            comparison=comparison,
+            samples=samples,
+            ranges={"head0": (-1.0, 0.5), "head1": (-1.0, 1.0)},
+            calibration=CalibrationFacts(pictures=20, digest="0" * 64),
+            costs=Costs(int8=None, fp16=None),
+            tools={"rkyolo": "1"},
+            log="a line\n",
+        ),
+        **changed,
+    )
+
+
 def test_the_report_on_disk(tmp_path):
     for name in ("a b.png", "größe.png", "c.png"):
         (tmp_path / name).write_bytes(cv2.imencode(".png", picture(200, 100))[1].tobytes())
@@ -206,8 +230,9 @@ def test_the_report_on_disk(tmp_path):
     comparison = compared(([A], [A]), ([A, B], [A]), ([A], []), ([], []))
     out = tmp_path / "out"
     out.mkdir()
-    text = write_report(out, "title", verdict_of(comparison), comparison, samples)
+    text = write_report(out, conversion(comparison, samples))
     assert (out / "report.txt").read_text("utf-8") == text
+    assert text.startswith("a.pt: float against built, int8 for rk3588\n\nFAIL: ")
     assert [line for line in text.splitlines() if "worst-" in line] == [
         "- pictures/worst-1-gone.png: F1 0.000",
         "- pictures/worst-2-gr__e.png: F1 0.667",
@@ -216,9 +241,112 @@ def test_the_report_on_disk(tmp_path):
     written = sorted(path.name for path in (out / "pictures").iterdir())
     assert written == ["worst-2-gr__e.png", "worst-3-a_b.png"]
     assert cv2.imread(str(out / "pictures" / written[0])).shape[1] == 640 * 2 + 8
+    page = (out / "report.html").read_text("utf-8")
+    assert page.count('src="data:image/jpeg;base64,') == 2
+    assert page.count("The picture is gone since.") == 1
 
 
 def test_the_report_of_nothing_found(tmp_path):
     comparison = compared(([], []))
-    text = write_report(tmp_path, "title", verdict_of(comparison), comparison, [])
+    text = write_report(tmp_path, conversion(comparison, []))
     assert "worst-" not in text and list((tmp_path / "pictures").iterdir()) == []
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "Not proven" in page and "Pictures that agree least" not in page
+
+
+def test_float_values_beyond_the_range_are_told():
+    """Head maps of ones, where int8 goes up to one half."""
+    text = page(conversion(compared(([A], [A])), []), [])
+    assert text.count("range -1 to 0.5, 100 % of float cut off") == 4
+    assert text.count('class="beyond"') == 4 and text.count('class="bound"') == 4 * 2 * 2
+
+
+def test_a_float_build_has_no_ranges():
+    found = conversion(
+        compared(([A], [A])), [], calibration=None, options=Options(precision="fp16")
+    )
+    text = page(dataclasses.replace(found, ranges={"head0": None, "head1": None}), [])
+    assert 'class="bound"' not in text and "quantization range" not in text
+    assert text.count("float goes from 1 to 1") == 2 * 4
+
+
+HOSTILE = "<img src=x onerror=alert(1)></style><script>alert(1)</script>"
+
+
+def test_names_are_text_and_never_markup(tmp_path):
+    comparison = compared(([A, B], [A]))
+    facts = FACTS.model_copy(update={"class_names": (HOSTILE, "two")})
+    heads = tuple(
+        head.model_copy(update={"output": f"{HOSTILE}{i}"}) for i, head in enumerate(FACTS.heads)
+    )
+    found = conversion(
+        comparison,
+        [Sample(tmp_path / f"{HOSTILE.replace('/', '')}.png")],
+        facts=facts.model_copy(update={"heads": heads}),
+        source=SourceFacts(file=HOSTILE, sha256="0" * 64, looks_like=HOSTILE),
+        tools={HOSTILE: HOSTILE},
+        log=HOSTILE,
+        verdict=dataclasses.replace(verdict_of(comparison), warnings=(HOSTILE,)),
+    )
+    text = page(found, worst(comparison, found.samples))
+    assert text.count("&lt;script&gt;alert(1)") > 8
+    assert "<script" not in text and "<img src=x" not in text and text.count("</style>") == 1
+
+
+def test_a_long_log_is_cut_at_its_beginning():
+    log = "".join(f"line {i} {'x' * 300}\n" for i in range(5000))
+    text = page(conversion(compared(([A], [A])), [], log=log), [])
+    assert "line 4999 " in text and "line 4000 " not in text
+    assert len(text) < 150_000 and "of 5000 lines; all of it is in toolkit.log" in text
+
+
+@pytest.mark.parametrize("wh", [(2568, 1288), (9, 3), (1, 1)])
+def test_pictures_are_kept_within_bytes(wh):
+    noise = np.random.default_rng(0).integers(0, 256, (wh[1], wh[0], 3), np.uint8)
+    data = jpeg(noise, 100_000)
+    assert len(data) <= 100_000 and cv2.imdecode(np.frombuffer(data, np.uint8), 1) is not None
+    assert len(jpeg(noise, 1)) > 1  # there is no smaller one
+
+
+def test_points_of_a_scatter_are_bounded():
+    rows = np.random.default_rng(0).random((10_000, 2))
+    alone = rows[:, 0], rows[:3, 1]
+    drawing = svg.scatter(rows[:, 0], rows[:, 1], alone, ("float", "int8"))
+    assert drawing.count("<circle") == svg.MOST_POINTS
+    assert drawing.count('class="alone"') == svg.MOST_POINTS + 3
+
+
+@pytest.mark.parametrize(
+    ("preset", "strides", "told"),
+    [
+        ("coco-p5", [8, 16, 32], "the preset coco-p5's own anchors"),
+        (None, [8, 16], "drawn over those of the preset coco-p5"),
+        (None, [4, 128], "coco-p5 has no such stride"),
+    ],
+)
+def test_anchors_are_drawn_over_a_preset(preset, strides, told):
+    if preset:
+        anchors = PRESETS[preset]
+    else:
+        anchors = Anchors.from_pairs(strides, [[(10, 12), (0.5, 900)]] * 2)
+    facts = facts_of(anchors, (256, 256), classes=2)
+    comparison = Comparison(facts)
+    comparison.add_detections(0, detections(A), detections(A))
+    text = page(conversion(comparison, [], facts=facts), [])
+    text = re.sub(r"\s+", " ", text)
+    assert told in text
+    assert text.count('class="anchor ') == sum(len(head.wh_px) for head in anchors.heads)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("only 3", "Only 3."),
+        ("head0_stride8 was", "head0_stride8 was."),
+        ("--check FOLDER", "--check FOLDER."),
+        ("is that so?", "Is that so?"),
+        ("", "."),
+    ],
+)
+def test_messages_become_sentences(text, told):
+    assert sentence(text) == told

@@ -1,0 +1,95 @@
+"""A small search on the demo model, and how to run it."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import DEMO, ROOT
+from tune_runs import MARK, work_of
+
+NAMES = ("circle", "square", "triangle", "star", "cross")
+PICTURES = 4
+
+
+@dataclass(frozen=True)
+class Small:
+    """A search over heads and activation at 160, on few pictures: five trials or less."""
+
+    calibration: Path
+    data: Path | None
+
+    def command(self, out: Path, *more: object) -> list[str]:
+        options = ["--calibration", self.calibration, "--size", 160]
+        options += ["--data", self.data] if self.data else []
+        # at 160 even a good build finds other small objects than the float model
+        options += ["--min-agreement", 0.5, "-o", out, *more]
+        for choice in ("stem", "algorithm", "calibration"):
+            options += ["--keep", choice]
+        code = "from runtime.cli import main; main()"
+        return [sys.executable, "-c", code, "tune", *map(str, [DEMO / "shapes.pt", *options])]
+
+    def run(self, out: Path, *more: object, timeout: int = 300) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            self.command(out, *more), capture_output=True, text=True, timeout=timeout, cwd=ROOT
+        )
+
+    def start(self, out: Path, *more: object) -> subprocess.Popen:
+        return subprocess.Popen(
+            self.command(out, *more),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | {MARK: str(out)},  # by which its processes are found
+        )
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> Small:
+    folder = tmp_path_factory.mktemp("small")
+    pictures = DEMO / "calibration"
+    calibration = folder / "calibration.txt"
+    calibration.write_text("".join(f"{pictures}/{i:03}.jpg\n" for i in range(8)))
+    images = ROOT / "tests" / "data" / "demo" / "val" / "images"
+    (folder / "val.txt").write_text("".join(f"{images}/{i:03}.jpg\n" for i in range(PICTURES)))
+    data = folder / "data.yaml"
+    data.write_text(yaml.safe_dump({"val": "val.txt", "names": dict(enumerate(NAMES))}))
+    return Small(calibration, data)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A finished search."""
+
+    bundle: Path
+    process: subprocess.CompletedProcess
+
+    @property
+    def work(self) -> Path:
+        return work_of(self.bundle)
+
+    @property
+    def plain(self) -> dict:
+        return json.loads((self.work / "tune.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="session")
+def tuned(small, tmp_path_factory) -> Tuned:
+    """The small search, undisturbed."""
+    bundle = tmp_path_factory.mktemp("tuned") / "bundle"
+    return Tuned(bundle, small.run(bundle))
+
+
+@pytest.fixture
+def few_yaml(tmp_path) -> Path:
+    """Eight labelled pictures."""
+    images = ROOT / "tests" / "data" / "demo" / "val" / "images"
+    (tmp_path / "few.txt").write_text("".join(f"{images}/{i:03}.jpg\n" for i in range(8)))
+    path = tmp_path / "few.yaml"
+    path.write_text(yaml.safe_dump({"val": "few.txt", "names": dict(enumerate(NAMES))}))
+    return path
