@@ -151,10 +151,7 @@ class Daemon:
         if new is not None:
             new.start()
             self._web = new
-            host, port = new.address
-            log.info(
-                "the live page is on http://%s:%d/", f"[{host}]" if ":" in host else host, port
-            )
+            log.info("the live page is on %s", new.url)
 
     def _read_again(self) -> None:
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")

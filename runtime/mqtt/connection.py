@@ -46,7 +46,7 @@ class Connection:
     most: how many messages the broker takes unconfirmed. largest: the bytes of one, None for any.
     """
 
-    def __init__(self, broker: BrokerOptions, client_id: str, will: Message):
+    def __init__(self, broker: BrokerOptions, client_id: str, will: Message | None = None):
         self.most = 65_535
         self.largest: int | None = None
         self._answers: list[Answer] = []
@@ -59,14 +59,21 @@ class Connection:
         self._client.on_disconnect = self._on_disconnect
         self._client.connect_timeout = _CONNECT_S
         self._client.max_inflight_messages_set(0)  # no bound of its own, which would queue
-        self._client.will_set(*will, qos=1, retain=True)
+        if will is not None:
+            self._client.will_set(*will, qos=1, retain=True)
         self._connect(broker)
+
+    def _prepare(self) -> Any:
+        """Set up the client before it connects. Returns what to ask the broker for, as paho's
+        properties of a CONNECT, or None."""
+        return None
 
     def _connect(self, broker: BrokerOptions) -> None:
         host, port = broker.address
+        wishes = self._prepare()
         keepalive = min(max(1, math.ceil(broker.keepalive_s)), 65_535)
         try:
-            self._client.connect(host, port, keepalive)
+            self._client.connect(host, port, keepalive, properties=wishes)
         except (OSError, ValueError) as error:  # ValueError: a name that cannot be one
             raise ConnectionLostError(f"{self._where}: {_reason(error)}") from error
         until = time.monotonic() + _CONNECT_S

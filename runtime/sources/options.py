@@ -134,6 +134,9 @@ class MqttSourceOptions(SourceOptions):
     window: int = Field(default=4, gt=0, le=1000, description="pictures taken at a time")
     largest_mb: float = Field(default=LARGEST_MB, gt=0, le=250, description="of an encoded picture")
     largest_megapixels: float = Field(default=32, gt=0, le=1000, description="of a decoded one")
+    answer_prefix: str = Field(
+        default="", max_length=256, description="answer only to topics that begin with it"
+    )
 
     @property
     def shown(self) -> str:
