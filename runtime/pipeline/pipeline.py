@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from runtime.pipeline.dispatch import Dispatcher
@@ -75,7 +76,7 @@ class Pipeline:
             for name, options in sources.items()
             if name not in self._ways or not _same_source(options, self._ways[name].inlet.options)
         }
-        outlets = self._new_outlets(sinks, drain_s)
+        outlets = self._new_outlets(sinks)
         routes = {
             name: tuple(
                 outlet for sink, outlet in outlets.values() if name in (sink.sources or sources)
@@ -91,7 +92,7 @@ class Pipeline:
         self._exchange_sources(sources, new)
 
     def _new_outlets(
-        self, sinks: Mapping[str, SinkOptions], drain_s: float
+        self, sinks: Mapping[str, SinkOptions]
     ) -> dict[str, tuple[SinkOptions, Outlet]]:
         outlets = {}
         for name, options in sinks.items():
@@ -100,7 +101,7 @@ class Pipeline:
                 outlets[name] = before
                 continue
             after = before[1] if before is not None else None
-            make = lambda options=options: open_sink(options, self.board)  # noqa: E731
+            make = partial(open_sink, options, self.board)
             outlet = Outlet(name, make, options.queue, options.deadline_s, after)
             outlets[name] = (options, outlet)
         return outlets

@@ -10,20 +10,19 @@ import pytest
 from made_files import rknn_bytes, rknn_description, rknn_of, write_bundle
 from scenes import facts_of
 
-CODE = """
-from runtime import cli
-from runtime.doctor.command import doctor as command
-if "doctor" not in [known.name or known.callback.__name__ for known in cli.app.registered_commands]:
-    cli.app.command()(command)
-cli.main()
-"""
 KEYS = ["schema_version", "soc", "board", "kernel", "user", "model", "faults", "warnings"]
 FACTS = facts_of(wh=(640, 320), classes=2, activation="sigmoid")
 ON_A_BOARD = Path("/proc/device-tree/compatible").exists()
 
 
 def doctor(*arguments, **options):
-    command = [sys.executable, "-c", CODE, "doctor", *map(str, arguments)]
+    command = [
+        sys.executable,
+        "-c",
+        "from runtime.cli import main; main()",
+        "doctor",
+        *map(str, arguments),
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
 
 
