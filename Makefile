@@ -13,8 +13,13 @@ endif
 OUT ?= models/$(basename $(notdir $(MODEL)))
 SIZE ?= 640
 
+# What the tests run against, from Debian: a broker, an RTSP server, a browser, and ffmpeg.
+SERVERS := mosquitto openssl ffmpeg chromium chromium-driver python3-gi gir1.2-gst-rtsp-server-1.0 \
+  gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly \
+  gstreamer1.0-libav gcc libc6-dev
+
 .DEFAULT_GOAL := help
-.PHONY: help setup convert test lint bench clean
+.PHONY: help setup setup-tests convert test lint bench clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -28,7 +33,18 @@ convert: $(VENV)/.ready ## Convert a model; by default the demo.
 	$(BIN)/rkyolo convert '$(MODEL)' -o '$(OUT)' --size '$(SIZE)' \
 	  $(if $(CALIBRATION),--calibration '$(CALIBRATION)') $(if $(CHECK),--check '$(CHECK)') $(ARGS)
 
+setup-tests: ## Install the servers the tests need; asks for sudo where that is needed.
+	@missing=$$(LC_ALL=C dpkg-query -W -f '$${db:Status-Status} $${Package}\n' $(SERVERS) 2>&1 | \
+	  sed '/^installed /d; s/^dpkg-query: .* matching //; s/^[a-z-]* //'); \
+	test -z "$$missing" && exit; \
+	echo "installing $$(echo $$missing)"; \
+	run=$$(test "$$(id -u)" = 0 || echo sudo); \
+	$$run apt-get update -q && \
+	$$run env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing
+
+# where it may, it installs them; where it may not, the tests that miss one say so and fail
 test: $(VENV)/.ready-test ## Run all tests, on the real toolkit and its simulator.
+	@if test "$$(id -u)" = 0 || sudo -n true 2>/dev/null; then $(MAKE) --no-print-directory setup-tests; fi
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(VENV)/.ready-test ## Check style.

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from anchors import PRESETS, AnchorHead, Anchors
+from runtime.encode import write_picture
 from runtime.errors import UserError
-from runtime.files import whole_file
 
 _PANEL = 300
 _TEXT = 20
@@ -18,14 +18,9 @@ _COLOURS = ((180, 90, 20), (40, 130, 240), (60, 150, 60), (150, 60, 160), (60, 6
 
 def write_plot(path: Path, anchors: Anchors) -> None:
     """Write the picture. Raises UserError for a suffix that is no picture's."""
-    try:
-        ok, data = cv2.imencode(path.suffix or ".", plot_anchors(anchors))
-    except cv2.error:
-        ok = False
-    if not ok:
+    if not cv2.haveImageWriter(path.name):
         raise UserError(f"--plot {path} should end in .png")
-    with whole_file(path) as partial:
-        partial.write_bytes(data.tobytes())
+    write_picture(path, plot_anchors(anchors))
 
 
 def plot_anchors(anchors: Anchors) -> np.ndarray:

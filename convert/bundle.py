@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from convert import calibrate
-from convert.calibrate import Loaded, PictureSet, Sample, printable
+from convert.calibrate import Loaded, PictureSet, Sample
 from convert.checking import (
     check_built,
     float_confidence,
@@ -39,6 +39,7 @@ from runtime.manifest import (
     sha256_of,
 )
 from runtime.model import MANIFEST, ONNX, RKNN
+from runtime.terminal import printable
 
 CHECK_PICTURES = 20
 """How many of the calibration pictures are checked where no others are given."""

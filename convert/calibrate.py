@@ -13,6 +13,7 @@ from runtime.errors import UserError
 from runtime.feed import Feed
 from runtime.manifest import CalibrationFacts, InputFacts
 from runtime.pictures import is_video, read_picture
+from runtime.terminal import printable
 
 MOST_PICTURES = 100
 """Of a larger set this many are taken, evenly spread: more change little, and the toolkit needs
@@ -58,11 +59,6 @@ class Loaded:
         for picture in self.inputs:
             digest.update(picture.tobytes())
         return CalibrationFacts(pictures=len(self.inputs), digest=digest.hexdigest())
-
-
-def printable(name: str) -> str:
-    """A file's name for people: no line breaks, and no bytes that are not UTF-8."""
-    return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
 def find_samples(origin: Path, most: int = MOST_PICTURES) -> PictureSet:

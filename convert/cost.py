@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
-from convert.calibrate import printable
 from runtime.cost import BASIS, BASIS_TARGET, MS_PER_MEGACYCLE, Cost, Costs, LayerCost
 from runtime.manifest import Precision
+from runtime.terminal import printable
 
 DEAREST = 5
 """How many of the layers are kept by name."""

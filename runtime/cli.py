@@ -1,23 +1,27 @@
 """The command rkyolo. Host commands join it where the package convert is installed."""
 
 import json
+import logging
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TextIO
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from runtime import __version__
+from runtime.bench.command import bench
+from runtime.doctor.command import doctor
 from runtime.errors import CheckFailedError, UserError
+from runtime.mqtt.command import request
 from runtime.size import parse_size
+from runtime.terminal import json_output, say
 
 app = typer.Typer(
     name="rkyolo",
@@ -27,6 +31,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+app.command()(doctor)
+app.command()(bench)
+app.command()(request)
 
 
 def _show_version(wanted: bool) -> None:
@@ -99,7 +108,7 @@ def detect(
     thresholds = opened.thresholds.model_copy(update=_chosen(score=score, iou=iou))
     names = opened.facts.class_names
     with ExitStack() as stack:
-        lines = stack.enter_context(_json_output(json_to))
+        lines = stack.enter_context(json_output(json_to))
         annotated = stack.enter_context(AnnotatedFiles(save, names, files)) if save else None
         running = stack.enter_context(closing(open_backend(backend, opened)))
         detector = Detector(running, opened.facts, thresholds)
@@ -113,6 +122,36 @@ def detect(
                 annotated.write(picture, found)
 
 
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file.")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Say whether it is good, and touch no hardware.")
+    ] = False,
+) -> None:
+    """Watch cameras and deliver detections, until told to end."""
+    from runtime import daemon
+
+    if check:
+        say(daemon.check(config))
+        return
+    service = daemon.Daemon(config)
+    logging.basicConfig(
+        level=service.log_level,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    service.run()
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    from runtime.config import schema
+
+    print(schema())
+
+
 def _chosen(**options: float | None) -> dict[str, float]:
     """The thresholds that were given."""
     chosen = {name: value for name, value in options.items() if value is not None}
@@ -122,57 +161,34 @@ def _chosen(**options: float | None) -> dict[str, float]:
     return chosen
 
 
-def _json_output(target: str | None) -> AbstractContextManager[TextIO | None]:
-    """A context that gives the stream for JSON lines, or None."""
-    if target is None:
-        return nullcontext()
-    return nullcontext(sys.stdout) if target == "-" else _json_file(Path(target))
-
-
-@contextmanager
-def _json_file(path: Path) -> Iterator[TextIO]:
-    from runtime.files import whole_file
-    from runtime.pictures import is_known
-
-    if is_known(path):  # the first input, where the file's name was forgotten
-        raise UserError(f"--json {path} is the name of a picture or video: give another, or -")
-    with whole_file(path) as partial, partial.open("w", encoding="utf-8") as stream:
-        yield stream
-
-
 def _show_found(picture: Any, found: Any, names: tuple[str, ...]) -> None:
     height, width = picture.bgr.shape[:2]
     counts = Counter(names[i] for i in found.class_id.tolist())
     what = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
     frame = "" if picture.frames_per_second is None else f" frame {picture.frame}"
-    _say(f"{picture.file}{frame} {width}x{height}: {what}")
+    say(f"{picture.file}{frame} {width}x{height}: {what}")
 
 
 def _show_inspection(path: Path, plain: dict[str, Any]) -> None:
-    _say(f"{path}: {plain['kind']}")
+    say(f"{path}: {plain['kind']}")
     hidden = {"kind", "anchors_px", "strides", "names", "outputs", "agreement", "source", "tools"}
     hidden |= {"cannot_run"}
     for key, value in plain.items():
         if key not in hidden and value not in (None, []):
-            _say(f"  {key}: {value}")
+            say(f"  {key}: {value}")
     if plain["names"]:
-        _say(f"  names: {', '.join(plain['names'])}")
+        say(f"  names: {', '.join(plain['names'])}")
     for output in plain.get("outputs", []):
-        _say(f"  output {output['name']}: {' x '.join(map(str, output['shape']))}")
+        say(f"  output {output['name']}: {' x '.join(map(str, output['shape']))}")
     for reason in plain.get("cannot_run", []):
-        _say(f"  cannot be run here: {reason}")
+        say(f"  cannot be run here: {reason}")
     if plain.get("agreement"):
-        _say(f"  agreement with float: F1 {plain['agreement']['f1']:.4f}")
+        say(f"  agreement with float: F1 {plain['agreement']['f1']:.4f}")
     if plain["anchors_px"]:
         table = Table("stride", "anchors, width x height in pixels")
         for stride, pairs in zip(plain["strides"], plain["anchors_px"], strict=True):
             table.add_row(str(stride), "  ".join(f"{w:g} x {h:g}" for w, h in pairs))
         Console().print(table)
-
-
-def _say(text: str, stream: TextIO | None = None) -> None:
-    """Print one line. File and class names can hold anything, also what commands a terminal."""
-    print("".join(c if c.isprintable() else "?" for c in text), file=stream or sys.stdout)
 
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -200,7 +216,7 @@ def main() -> NoReturn:
         app(arguments)
         sys.exit(0)
     except UserError as error:
-        _say(f"error: {' '.join(str(error).split())}", sys.stderr)
+        say(f"error: {' '.join(str(error).split())}", sys.stderr)
         sys.exit(2)
     except CheckFailedError as error:
         print(error, file=sys.stderr)

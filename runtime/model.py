@@ -38,13 +38,16 @@ class Model:
 
     rknn: the compiled model's file. onnx: the same graph in float, as bytes. quantization: the
     measured ranges the simulator rebuilds the compiled model from. manifest: the bundle's, None for
-    a lone file. All bytes and files were checked against the manifest.
+    a lone file. target, toolkit: the chip and the toolkit's version of the compiled model. All
+    bytes and files were checked against the manifest.
     """
 
     path: Path
     facts: Facts
     thresholds: Thresholds = field(default_factory=Thresholds)
     manifest: Manifest | None = None
+    target: str | None = None
+    toolkit: str | None = None
     onnx: bytes | None = None
     rknn: Path | None = None
     extra: dict[str, bytes] = field(default_factory=dict)
@@ -118,7 +121,8 @@ def open_bundle(folder: Path) -> Model:
         raise UserError(
             f"{folder} is no whole bundle: {RKNN} or {ONNX} is missing: convert it again"
         )
-    custom = read_rknn(content[RKNN], folder / RKNN).custom_string
+    header = read_rknn(content[RKNN], folder / RKNN)
+    custom = header.custom_string
     if custom is None or not manifest.agrees_with(custom, f"{folder / RKNN}"):
         raise UserError(
             f"{folder}: {RKNN} holds other decode facts than {MANIFEST}, so one of them is not this"
@@ -129,6 +133,8 @@ def open_bundle(folder: Path) -> Model:
         facts=manifest,
         thresholds=manifest.thresholds,
         manifest=manifest,
+        target=header.target,
+        toolkit=header.toolkit,
         onnx=content[ONNX],
         rknn=folder / RKNN,
         extra={name: data for name, data in content.items() if name.startswith("quantization/")},
@@ -171,4 +177,5 @@ def _open_rknn(path: Path) -> Model:
         raise UserError(
             f"{path} cannot be run: {'; '.join(reasons)}; convert the .pt or .onnx it was made from"
         )
-    return Model(path=path, facts=Facts.from_json(header.custom_string, str(path)), rknn=path)
+    facts = Facts.from_json(header.custom_string, str(path))
+    return Model(path, facts, target=header.target, toolkit=header.toolkit, rknn=path)

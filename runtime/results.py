@@ -1,40 +1,42 @@
 """Detections written out: JSON lines, and annotated pictures and videos."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import cv2
-import numpy as np
-
 from runtime.detections import Detections
 from runtime.draw import draw
+from runtime.encode import Video, new_video, write_picture
 from runtime.errors import UserError
-from runtime.files import whole_file
-from runtime.pictures import Picture, frames_in, is_video
+from runtime.pictures import Picture, is_video
 
 _WRITABLE = frozenset(".bmp .jpeg .jpg .png .tif .tiff .webp".split())
 
 
+def plain_detections(found: Detections, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Detections as plain data for JSON; boxes x1, y1, x2, y2 in source pixels."""
+    return [
+        {
+            "box": [round(float(v), 3) for v in xyxy],
+            "score": round(float(score), 5),
+            "class": int(class_id),
+            "name": names[int(class_id)],
+        }
+        for xyxy, score, class_id in zip(found.xyxy, found.score, found.class_id, strict=True)
+    ]
+
+
 def json_line(picture: Picture, found: Detections, names: tuple[str, ...]) -> str:
-    """One picture's detections as one line of JSON; boxes x1, y1, x2, y2 in source pixels."""
+    """One picture's detections as one line of JSON."""
     plain: dict[str, Any] = {
         "source": str(picture.file),
         "frame": picture.frame,
         "width": picture.bgr.shape[1],
         "height": picture.bgr.shape[0],
-        "detections": [
-            {
-                "box": [round(float(v), 3) for v in found.xyxy[i]],
-                "score": round(float(found.score[i]), 5),
-                "class": int(found.class_id[i]),
-                "name": names[int(found.class_id[i])],
-            }
-            for i in range(len(found))
-        ],
+        "detections": plain_detections(found, names),
     }
     return json.dumps(plain)
 
@@ -55,7 +57,7 @@ class AnnotatedFiles:
         self._targets: dict[Path, Path] = {}
         self._taken: set[Path] = set()
         self._open = ExitStack()
-        self._write_frame: Callable[[np.ndarray], None] | None = None
+        self._video: Video | None = None
 
     def __enter__(self) -> "AnnotatedFiles":
         return self
@@ -72,13 +74,14 @@ class AnnotatedFiles:
         """Draw and write one picture. Raises UserError where it cannot be written."""
         canvas = draw(picture.bgr, found, self._names)
         if picture.frames_per_second is None:
-            _write_picture(self._target(picture.file), canvas)
+            write_picture(self._target(picture.file), canvas)
             return
         if picture.frame == 0:
             self._open.close()
-            video = _new_video(self._target(picture.file), picture)
-            self._write_frame = self._open.enter_context(video)
-        self._write_frame(canvas)
+            size_wh = canvas.shape[1], canvas.shape[0]
+            video = new_video(self._target(picture.file), size_wh, picture.frames_per_second)
+            self._video = self._open.enter_context(video)
+        self._video.append(canvas)
 
     def _target(self, source: Path) -> Path:
         """A file of the source's name that no other source of this run has."""
@@ -91,40 +94,3 @@ class AnnotatedFiles:
             self._targets[source] = target
             self._taken.add(target)
         return self._targets[source]
-
-
-@contextmanager
-def _new_video(target: Path, first: Picture) -> Iterator[Callable[[np.ndarray], None]]:
-    """A function that appends a frame to a video file, of the first frame's size and rate. Raises
-    UserError where not all of them get there."""
-    size_wh, frames = (first.bgr.shape[1], first.bgr.shape[0]), 0
-
-    def append(canvas: np.ndarray) -> None:
-        nonlocal frames
-        if (canvas.shape[1], canvas.shape[0]) != size_wh:  # a stream that changes its size
-            canvas = cv2.resize(canvas, size_wh)
-        writer.write(canvas)
-        frames += 1
-
-    with whole_file(target) as partial:
-        codec = cv2.VideoWriter.fourcc(*"mp4v")
-        writer = cv2.VideoWriter(str(partial), codec, first.frames_per_second, size_wh)
-        if not writer.isOpened():
-            raise UserError(f"cannot write {target}: OpenCV has no writer for {size_wh} pixels")
-        try:
-            yield append
-        finally:
-            writer.release()
-        if frames_in(partial) != frames:  # the writer itself says nothing of a full disk
-            raise UserError(f"cannot write all of {target}: make room there")
-
-
-def _write_picture(target: Path, canvas: np.ndarray) -> None:
-    try:
-        ok, data = cv2.imencode(target.suffix, canvas)
-    except cv2.error:
-        ok = False
-    if not ok:
-        raise UserError(f"a picture of this size cannot be a {target.suffix} file: {target}")
-    with whole_file(target) as partial:
-        partial.write_bytes(data.tobytes())

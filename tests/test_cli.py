@@ -14,6 +14,8 @@ from runtime.errors import UserError
 from runtime.pictures import frames_in, read_picture
 from runtime.size import parse_size
 
+COMMANDS = """inspect detect run schema request doctor bench
+export convert anchors evaluate cost tune""".split()
 DETECTION = {"box", "score", "class", "name"}
 
 
@@ -44,11 +46,11 @@ def test_version(rkyolo):
 def test_help_lists_the_commands(rkyolo):
     done = rkyolo("--help")
     assert done.returncode == 0
-    for command in ("inspect", "detect", "export", "convert"):
+    for command in COMMANDS:
         assert f"\n  {command} " in done.stdout
 
 
-@pytest.mark.parametrize("command", ["inspect", "detect", "export", "convert"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command(rkyolo, command):
     done = rkyolo(command, "--help")
     assert done.returncode == 0

@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from convert.calibrate import printable
 from convert.evaluate.accuracy import measure
 from convert.evaluate.coco_json import read_coco_json
 from convert.evaluate.dataset import SPLITS, Dataset, is_data_yaml, read_data_yaml
@@ -26,6 +25,7 @@ from runtime.errors import UserError
 from runtime.files import whole_file
 from runtime.model import Model, explained_imports, open_model
 from runtime.pictures import read_picture
+from runtime.terminal import printable
 
 COMPILED = ("rknnlite", "simulator")
 """The backends that run what was built, and not the float graph."""

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
-from convert.calibrate import printable
 from convert.evaluate.accuracy import METRICS
 from convert.evaluate.run import STAGES
 from convert.evaluate.table import Evaluation, difference_text
 from convert.report import svg
 from convert.report.page import render, sentence
 from runtime.model import Model
+from runtime.terminal import printable
 
 _KEPT, _NEARLY = 0.01, 0.03
 """A model that loses less mAP50-95 than this has kept it, or nearly."""

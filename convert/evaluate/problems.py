@@ -1,7 +1,7 @@
 """What is wrong with labels, collected, so that a user sees more than the first mistake."""
 
-from convert.calibrate import printable
 from runtime.errors import UserError
+from runtime.terminal import printable
 
 MOST_TOLD = 20
 

@@ -8,10 +8,10 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from convert.calibrate import printable
 from convert.evaluate.accuracy import METRICS, Accuracy
 from convert.evaluate.dataset import Dataset
 from convert.evaluate.run import STAGES, Predictions
+from runtime.terminal import printable
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,11 +6,11 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from convert.calibrate import printable
 from convert.tune.outcome import Outcome
 from convert.tune.pareto import front
 from convert.tune.search import Found, Tried
 from convert.tune.space import Trial
+from runtime.terminal import printable
 
 
 def table(found: Found, measure: str) -> Table:

@@ -29,16 +29,38 @@ BACKENDS = {
 }
 """Each is a class that takes a Model and raises UserError where it cannot run it."""
 
+ON_NPU = frozenset({"rknnlite"})
+"""These take the number of an NPU core too, None for the one the scheduler picks."""
 
-def open_backend(name: str, model: Model) -> Backend:
-    """A model on the backend of that name, or on the best there is for "auto": the NPU where its
-    package is installed, else onnxruntime. Raises UserError."""
+_CORES = {"rk3588": 3, "rk3576": 2}
+"""NPU cores of the chips that have several."""
+
+
+def choose_backend(name: str, model: Model) -> str:
+    """The backend of that name, or for "auto" the best there is: the NPU where its package is
+    installed, else onnxruntime. Raises UserError for a name that is none."""
     if name == "auto":
-        name = "rknnlite" if model.rknn and find_spec("rknnlite") else "onnxruntime"
+        return "rknnlite" if model.rknn and find_spec("rknnlite") else "onnxruntime"
     if name not in BACKENDS:
         raise UserError(f"no backend is called {name}: choose auto, {', '.join(BACKENDS)}")
+    return name
+
+
+def open_backend(name: str, model: Model, core: int | None = None) -> Backend:
+    """A model on the backend of that name, or on the best for "auto". core: of an NPU, the one to
+    use. Raises UserError."""
+    name = choose_backend(name, model)
     with explained_imports(f"the backend {name} needs"):
-        return load_entry(BACKENDS[name])(model)
+        backend = load_entry(BACKENDS[name])
+        return backend(model, core) if name in ON_NPU else backend(model)
+
+
+def cores_of(name: str, model: Model) -> tuple[int | None, ...]:
+    """The cores a backend can use for a model: a chip's NPU cores by number; (None,) where there is
+    nothing to choose."""
+    if choose_backend(name, model) not in ON_NPU or model.target is None:
+        return (None,)
+    return tuple(range(_CORES[model.target])) if model.target in _CORES else (None,)
 
 
 def float_graph(model: Model, backend: str) -> bytes:

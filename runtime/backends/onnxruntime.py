@@ -20,6 +20,8 @@ class OnnxRuntimeBackend:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        # threads that wait in a loop take the time of cameras and other contexts
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
                 float_graph(model, "onnxruntime"),

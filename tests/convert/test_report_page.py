@@ -5,72 +5,11 @@ import json
 import shutil
 
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
+from browser import DESKTOP, PHONE, Browser
 
 from convert.evaluate.job import Request, evaluate
 from convert.evaluate.page import page
 from convert.progress import Steps
-
-DESKTOP, PHONE = (1280, 900), (390, 844)
-FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run
---disable-background-networking --disable-component-update --disable-sync
---disable-dev-shm-usage --force-device-scale-factor=1""".split()
-
-
-def program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.fail(f"{name} is not installed here: apt-get install chromium chromium-driver")
-    return found
-
-
-class Browser:
-    """A headless Chromium with a profile of its own, which notes what it asks for."""
-
-    def __init__(self, profile):
-        options = webdriver.ChromeOptions()
-        options.binary_location = program("chromium")
-        for flag in [*FLAGS, f"--user-data-dir={profile}"]:
-            options.add_argument(flag)
-        logs = {"browser": "ALL", "performance": "ALL"}
-        options.set_capability("goog:loggingPrefs", logs)
-        self.driver = webdriver.Chrome(options, Service(program("chromedriver")))
-        self.driver.set_page_load_timeout(60)
-
-    def open(self, path, size=DESKTOP, scheme="light"):
-        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-        self.asked()
-        self.errors()
-        self.driver.get(path.as_uri())
-
-    def run(self, script):
-        return self.driver.execute_script(script)
-
-    def text(self):
-        return self.run("return document.body.innerText")
-
-    def fits(self):
-        """Whether nothing has to be scrolled sideways but what says so itself."""
-        return self.run("return document.documentElement.scrollWidth <= window.innerWidth")
-
-    def ground(self):
-        return self.run("return getComputedStyle(document.body).backgroundColor")
-
-    def errors(self):
-        """What the console said since the last time."""
-        return self.driver.get_log("browser")
-
-    def asked(self):
-        """Whatever was asked for since the last time, data in the page itself left out."""
-        lines = self.driver.get_log("performance")
-        events = [json.loads(line["message"])["message"] for line in lines]
-        sent = [e for e in events if e["method"] == "Network.requestWillBeSent"]
-        urls = [event["params"]["request"]["url"] for event in sent]
-        return [url for url in urls if not url.startswith("data:")]
 
 
 @pytest.fixture(scope="module")
@@ -101,15 +40,20 @@ def accuracy(converted, tmp_path_factory, request):
 GROUNDS = {"light": "rgb(244, 245, 243)", "dark": "rgb(16, 19, 18)"}
 
 
+def ground(browser):
+    return browser.run("return getComputedStyle(document.body).backgroundColor")
+
+
 def looked_at(browser, path, size, scheme):
     """Open a page as a user does; what holds of every report."""
-    browser.open(path, size, scheme)
+    browser.asked(), browser.errors()  # of the page before
+    browser.open(path.as_uri(), size, scheme)
     assert browser.errors() == []
     assert browser.asked() == [path.as_uri()]
     assert browser.fits()
-    assert browser.ground() == GROUNDS[scheme]
+    assert ground(browser) == GROUNDS[scheme]
     assert browser.run("return [...document.images].every(i => i.naturalWidth > 0)")
-    return browser.text()
+    return browser.text("body")
 
 
 @pytest.mark.parametrize("scheme", GROUNDS)
@@ -151,12 +95,12 @@ def test_the_report_of_an_evaluation(browser, accuracy, size, scheme):
 
 
 def test_on_paper_it_is_light_and_the_pictures_are_unfolded(browser, converted):
-    browser.open(converted.bundle / "report.html", DESKTOP, "dark")
+    browser.open(converted.bundle / "report.html".as_uri(), DESKTOP, "dark")
     browser.driver.execute_cdp_cmd(
         "Emulation.setEmulatedMedia",
         {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]},
     )
-    assert browser.ground() == "rgb(255, 255, 255)"
+    assert ground(browser) == "rgb(255, 255, 255)"
     heights = browser.run("return [...document.images].map(i => i.getBoundingClientRect().height)")
     assert heights and min(heights) > 50
     assert browser.run("return getComputedStyle(document.querySelector('.log')).display") == "none"

@@ -24,3 +24,13 @@ def bundle(tmp_path_factory) -> Path:
     )
     with Steps(quiet=True) as steps:
         return convert(request, steps).bundle
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """A headless Chromium with a profile of its own."""
+    from browser import Browser
+
+    opened = Browser(tmp_path / "profile")
+    yield opened
+    opened.driver.quit()

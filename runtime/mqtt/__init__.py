@@ -1,0 +1,1 @@
+"""MQTT: the broker's options, and what the sink, the source and the client share."""
