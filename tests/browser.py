@@ -57,12 +57,13 @@ class Browser:
         return [line for line in self.driver.get_log("browser") if line["level"] != "DEBUG"]
 
     def asked(self):
-        """Whatever was asked for since the last time, data in the page itself left out."""
+        """What pages asked for since the last time, without data in the page itself and without
+        the parts of the page that the browser shows first."""
         lines = self.driver.get_log("performance")
         events = [json.loads(line["message"])["message"] for line in lines]
         sent = [event for event in events if event["method"] == "Network.requestWillBeSent"]
         urls = [event["params"]["request"]["url"] for event in sent]
-        return [url for url in urls if not url.startswith("data:")]
+        return [url for url in urls if not url.startswith(("data:", "chrome:"))]
 
     def leave(self):
         """End the page, and its requests with it."""

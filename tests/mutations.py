@@ -18,6 +18,7 @@ import traceback
 from pathlib import Path
 
 import onnx
+from peak import peak_bytes
 from torch_files import legacy_parts, members_of, zip_of
 
 from convert.checkpoint import read_checkpoint
@@ -184,8 +185,9 @@ def main(folder, seed, count):
             slowest = max(slowest, time.perf_counter() - start)
             of_kind = counts.setdefault(kind, {"model": 0, "refused": 0, "strange": 0})
             of_kind[outcome] += 1
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"counts": counts, "strange": strange, "slowest": slowest, "peak": peak}))
+    print(
+        json.dumps({"counts": counts, "strange": strange, "slowest": slowest, "peak": peak_bytes()})
+    )
 
 
 if __name__ == "__main__":

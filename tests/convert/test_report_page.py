@@ -95,7 +95,7 @@ def test_the_report_of_an_evaluation(browser, accuracy, size, scheme):
 
 
 def test_on_paper_it_is_light_and_the_pictures_are_unfolded(browser, converted):
-    browser.open(converted.bundle / "report.html".as_uri(), DESKTOP, "dark")
+    browser.open((converted.bundle / "report.html").as_uri(), DESKTOP, "dark")
     browser.driver.execute_cdp_cmd(
         "Emulation.setEmulatedMedia",
         {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]},

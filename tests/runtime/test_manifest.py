@@ -23,7 +23,7 @@ from runtime.manifest import (
 
 ORIGIN = Path("bundle/manifest.yaml")
 pixels = st.floats(0.125, 5000, width=32)
-pairs = st.lists(st.tuples(pixels, pixels), min_size=1, max_size=4)
+pairs = st.lists(st.tuples(pixels, pixels), min_size=1, max_size=3)
 names = st.lists(st.text(max_size=20), min_size=1, max_size=90).map(tuple)
 
 

@@ -19,9 +19,14 @@ def header(version=6, target="rk3588", outputs=HEADS, custom_string="{}"):
         pytest.param(header(), [], id="ours"),
         pytest.param(header(target="rk3562"), [], id="another-target-that-is-supported"),
         pytest.param(header(outputs=HEADS[:1] * 5), [], id="five-heads"),
-        pytest.param(header(outputs=HEADS * 3), ["anchor-free"], id="nine-outputs"),
+        pytest.param(header(outputs=HEADS * 3), [], id="three-outputs-a-head"),
         pytest.param(header(target="rv1103"), ["built for rv1103"], id="another-chip"),
         pytest.param(header(custom_string=None), ["does not hold its anchors"], id="foreign"),
+        pytest.param(
+            header(outputs=HEADS * 3, custom_string=None),
+            ["anchor-free", "does not hold its anchors"],
+            id="nine-outputs-of-who-knows",
+        ),
         pytest.param(
             header(1, "RK1808", HEADS, None),
             ["first-generation", "built for RK1808", "does not hold its anchors"],

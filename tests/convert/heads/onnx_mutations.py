@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import onnx_variants
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
+from peak import peak_bytes
 
 from convert.heads.proof import prove
 from convert.heads.run import one_process, run_graph
@@ -26,7 +27,6 @@ from runtime.errors import UserError
 
 Mutation = Callable[[onnx.ModelProto, random.Random, Path], onnx.ModelProto | bytes]
 MUTATIONS: list[Mutation] = []
-_ALL_PROCESSES = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
 
 
 def mutation(function: Mutation) -> Mutation:
@@ -491,6 +491,7 @@ def _one(i: int, entries: dict, folder: Path, scratch: Path) -> dict:
             ended, more = outcome(path, picture.shape[2:0:-1], str(given), picture)
     except Exception:  # what is looked for; the test shows it
         ended, more = "crashed", traceback.format_exc()
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "number": i,
         "file": name,
@@ -498,7 +499,7 @@ def _one(i: int, entries: dict, folder: Path, scratch: Path) -> dict:
         "ended": ended,
         "more": more,
         "seconds": time.monotonic() - start,
-        "peak_mb": max(resource.getrusage(who).ru_maxrss for who in _ALL_PROCESSES) // 1024,
+        "peak_mb": max(peak_bytes(), 1024 * children.ru_maxrss) >> 20,
     }
 
 

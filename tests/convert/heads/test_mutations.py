@@ -32,7 +32,7 @@ def test_a_changed_file_is_refused_or_proven(part, data, tmp_path, counted):
         capture_output=True,
         text=True,
         timeout=400,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
     )
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [json.loads(line) for line in done.stdout.splitlines()]
