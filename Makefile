@@ -16,7 +16,7 @@ SIZE ?= 640
 # What the tests run against, from Debian: a broker, an RTSP server, a browser, and ffmpeg.
 SERVERS := mosquitto openssl ffmpeg chromium chromium-driver python3-gi gir1.2-gst-rtsp-server-1.0 \
   gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly \
-  gstreamer1.0-libav gcc libc6-dev
+  gstreamer1.0-libav gcc libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-tests convert test lint bench clean

@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from runtime.errors import UserError
 from runtime.manifest import PARTS, Facts, Thresholds
+
+_BYTES = (np.dtype(np.int8), np.dtype(np.uint8))
+_NOWHERE = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +67,7 @@ class Decoder:
 
     With best class only (multi_label off) a box's best class, by its logit, is chosen among all
     classes; where that one is not on the allow-list or is below its own threshold, the box is
-    dropped. What is not a number, or has a box that is not, is no candidate.
+    dropped. What has no finite score, or a box that is not finite, is no candidate.
 
     Raises UserError for thresholds that name classes the model does not have.
     """
@@ -89,12 +93,13 @@ class Decoder:
                 np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64)
             )
         value, box = np.concatenate(values, axis=1), np.concatenate(boxes, axis=1)
-        which, score, class_id = self._classify(value[4:])
-        q = self._activate(value[:4, which])
-        if not np.isfinite(q).all():
-            finite = np.isfinite(q).all(axis=0)
-            q, which, score, class_id = q[:, finite], which[finite], score[finite], class_id[finite]
-        return Candidates(_xyxy(q, box[:, which]), score, class_id)
+        with np.errstate(over="ignore", invalid="ignore"):  # of a broken map
+            which, score, class_id = self._classify(value[4:])
+            xyxy = _xyxy(self._activate(value[:4, which]), box[:, which])
+        if not (np.isfinite(xyxy).all() and np.isfinite(score).all()):
+            finite = np.isfinite(xyxy).all(axis=1) & np.isfinite(score)
+            xyxy, score, class_id = xyxy[finite], score[finite], class_id[finite]
+        return Candidates(xyxy, score, class_id)
 
     def _by_head(self, tensors: Sequence[Tensor]) -> list[Sequence[Tensor]]:
         expected = [part.shape for head in self._heads for part in head.parts]
@@ -108,9 +113,12 @@ class Decoder:
         """Places whose objectness passes, compared as it stands in its tensor."""
         part, plane = head.objectness
         tensor, threshold = tensors[part], self._objectness
+        values = tensor.array.reshape(head.parts[part].planes)[:, plane]
+        if values.dtype in _BYTES:
+            first = _first_above(values.dtype, tensor.scale, tensor.zero_point, threshold)
+            return _NOWHERE if first is None else np.flatnonzero(values >= values.dtype.type(first))
         if tensor.scale != 1.0 or tensor.zero_point:
             threshold = threshold / tensor.scale + tensor.zero_point
-        values = tensor.array.reshape(head.parts[part].planes)[:, plane]
         # an array, since numpy below 2 would round a scalar to the values' type
         return np.flatnonzero(values > np.array([threshold], np.float32))
 
@@ -146,9 +154,24 @@ def _real(part: _Part, tensor: Tensor, place: np.ndarray) -> np.ndarray:
     """float32 (k, n), a part's channels of the places. Plane after plane, so that neighbouring
     places share cache lines."""
     index = place if part.first is None else part.channels + part.first.take(place)
-    value = tensor.array.take(index)
-    if tensor.scale != 1.0 or tensor.zero_point:
-        return (value - np.float32(tensor.zero_point)) * np.float32(tensor.scale)
+    return _dequantized(tensor.array.take(index), tensor.scale, tensor.zero_point)
+
+
+@lru_cache(maxsize=256)
+def _first_above(dtype: np.dtype, scale: float, zero_point: int, threshold: float) -> int | None:
+    """The least byte whose real value is above a threshold, as it would be in float32, None where
+    there is none; a higher byte has a higher real value. Remembered: a model's scales stay."""
+    bounds = np.iinfo(dtype)
+    codes = np.arange(bounds.min, bounds.max + 1).astype(dtype)
+    real = _dequantized(codes, scale, zero_point)
+    passing = codes[real > np.float32(threshold)]
+    return int(passing[0]) if len(passing) else None
+
+
+def _dequantized(value: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
+    """Values of a tensor as float32."""
+    if scale != 1.0 or zero_point:
+        return (value - np.float32(zero_point)) * np.float32(scale)
     return value.astype(np.float32, copy=False)
 
 

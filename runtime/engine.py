@@ -1,6 +1,6 @@
 """From a configuration's model and engine to a pool of contexts."""
 
-from runtime.backends import choose_backend, cores_of, open_backend
+from runtime.backends import Opener, choose_backend, cores_of
 from runtime.config import Config, EngineOptions
 from runtime.decode import Decoder
 from runtime.errors import UserError
@@ -28,9 +28,7 @@ def open_pool(config: Config, model: Model) -> Pool:
     engine = config.engine
     found = recipes(config, model)
     contexts = open_contexts(
-        lambda core: open_backend(engine.backend, model, core),
-        _cores(engine, model),
-        engine.contexts_per_core,
+        Opener(engine.backend, model), _cores(engine, model), engine.contexts_per_core
     )
     return Pool(contexts, model.facts, found, engine.cpus)
 

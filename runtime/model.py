@@ -36,10 +36,10 @@ _WHERE_FROM = {
 class Model:
     """Decode facts, and the model in the forms there are.
 
-    rknn: the compiled model's file. onnx: the same graph in float, as bytes. quantization: the
-    measured ranges the simulator rebuilds the compiled model from. manifest: the bundle's, None for
-    a lone file. target, toolkit: the chip and the toolkit's version of the compiled model. All
-    bytes and files were checked against the manifest.
+    rknn: the compiled model's file; compiled: its bytes. onnx: the same graph in float, as bytes.
+    quantization: the measured ranges the simulator rebuilds the compiled model from. manifest: the
+    bundle's, None for a lone file. target, toolkit: the chip and the toolkit's version of the
+    compiled model. All bytes and files were checked against the manifest.
     """
 
     path: Path
@@ -50,6 +50,7 @@ class Model:
     toolkit: str | None = None
     onnx: bytes | None = None
     rknn: Path | None = None
+    compiled: bytes | None = None
     extra: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -137,6 +138,7 @@ def open_bundle(folder: Path) -> Model:
         toolkit=header.toolkit,
         onnx=content[ONNX],
         rknn=folder / RKNN,
+        compiled=content[RKNN],
         extra={name: data for name, data in content.items() if name.startswith("quantization/")},
     )
 
@@ -171,11 +173,14 @@ def read_file(path: Path, limit: int | None = None) -> bytes:
 
 
 def _open_rknn(path: Path) -> Model:
-    header = read_rknn(read_file(path), path)
+    data = read_file(path)
+    header = read_rknn(data, path)
     reasons = obstacles(header)
     if reasons:
         raise UserError(
             f"{path} cannot be run: {'; '.join(reasons)}; convert the .pt or .onnx it was made from"
         )
     facts = Facts.from_json(header.custom_string, str(path))
-    return Model(path, facts, target=header.target, toolkit=header.toolkit, rknn=path)
+    return Model(
+        path, facts, target=header.target, toolkit=header.toolkit, rknn=path, compiled=data
+    )

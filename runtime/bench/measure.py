@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime.backends import choose_backend, cores_of, open_backend
+from runtime.backends import Opener, choose_backend, cores_of
 from runtime.decode import Decoder
 from runtime.memory import memory_mb
 from runtime.model import Model
@@ -67,7 +67,7 @@ def _measure(
     seconds: float,
 ) -> Row:
     recipe = Recipe(Decoder(model.facts, model.thresholds), model.thresholds, Region())
-    contexts = open_contexts(lambda core: open_backend(backend, model, core), cores, per_core)
+    contexts = open_contexts(Opener(backend, model), cores, per_core)
     pool, dispatcher = Pool(contexts, model.facts, {"bench": recipe}), Dispatcher()
     pool.start(dispatcher)
     try:

@@ -33,7 +33,7 @@ _LOADS = ("/sys/kernel/debug/rknpu/load", "/proc/rknpu/load")
 _DRIVERS = ("/sys/module/rknpu/version", "/sys/kernel/debug/rknpu/version", "/proc/rknpu/version")
 _SOC = re.compile(r"rockchip,(rk\d{4}|rv\d{4})")
 _NODE = re.compile(r"(card|renderD)\d+")
-_VERSION_MARK = re.compile(rb"librknnrt version: ([^\s\0]{1,40})")
+VERSION_MARK = re.compile(rb"librknnrt version: ([^\s\0]{1,40})")
 _LIBRARY_LIMIT = 2**26
 _ARM64_ELF = (b"\x7fELF\x02", b"\xb7\x00")  # 64-bit, and the machine at byte 18
 
@@ -175,7 +175,7 @@ class Board:
         if isinstance(data, Absent):
             return Library(data)
         arm64 = data.startswith(_ARM64_ELF[0]) and data[18:20] == _ARM64_ELF[1]
-        found = _VERSION_MARK.search(data)
+        found = VERSION_MARK.search(data)
         version = parse_version(found[1].decode("ascii", "replace")) if found else None
         return Library(None, arm64, version)
 

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 # tests/ has folders of the same names
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "bench")]
 
+import board  # noqa: E402
 import pipeline  # noqa: E402
 from scenes import facts_of, scene, split  # noqa: E402
 
@@ -44,7 +45,7 @@ class Row:
 
 def main() -> None:
     console = Console(highlight=False)
-    rows = [*decode_rows(), *pipeline_rows()]
+    rows = [*decode_rows(), *board_rows(), *pipeline_rows()]
     with tempfile.TemporaryDirectory() as folder:
         rows += export_rows(Path(folder))
         rows += convert_rows(Path(folder))
@@ -156,6 +157,19 @@ def full_grid(facts: Facts, thresholds: Thresholds, tensors: list[Tensor]) -> np
     xyxy, score, class_id = (np.concatenate(parts) for parts in (boxes, scores, classes))
     keep = score > thresholds.score
     return nms(xyxy[keep], score[keep], class_id[keep], thresholds.iou, 300)
+
+
+# outputs as the board gives them
+
+
+def board_rows() -> list[Row]:
+    m = board.measure()
+    return [
+        at_most("outputs + decode + NMS, sparse, raw int8: CPU a frame", m.raw_ms, "ms", 0.6),
+        at_least("  float32 copies / raw int8", m.copied_ms / m.raw_ms, "times", 4),
+        at_least("  float32 copies, reuse_outputs / raw int8", m.reused_ms / m.raw_ms, "times", 4),
+        at_least("  bytes written: copies / raw int8", m.copied_bytes / m.raw_bytes, "times", 4),
+    ]
 
 
 # the frame pipeline, on stand-in cores

@@ -3,7 +3,11 @@
 import shutil
 from pathlib import Path
 
+import librknnrt as stand_in
 import pytest
+
+_WRONG = ("two threads", "weights gone", "no context")
+"""What the stand-in notes where it is used as the vendor's must not be."""
 
 DEMO = Path(__file__).resolve().parents[2] / "models" / "demo"
 
@@ -24,6 +28,23 @@ def bundle(tmp_path_factory) -> Path:
     )
     with Steps(quiet=True) as steps:
         return convert(request, steps).bundle
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    """The stand-in for the vendor's librknnrt."""
+    return stand_in.build(tmp_path_factory.mktemp("librknnrt"))
+
+
+@pytest.fixture
+def npu(library, tmp_path):
+    """It in use; nothing may be left open in it, and nothing used in the wrong way."""
+    folder = tmp_path / "npu"
+    folder.mkdir()
+    with stand_in.in_use(library, folder) as used:
+        yield used
+    assert used.still_open == set()
+    assert [line for line in used.log if line.startswith(_WRONG)] == []
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""What every backend promises, on the backends that run here. For the board's see test_rknnlite."""
+"""What every backend promises, on the backends that run here. For the board's see test_rknnlite and
+test_rknnrt."""
 
 import numpy as np
 import pytest
@@ -130,7 +131,7 @@ def test_an_unknown_backend(model):
 
 
 def test_every_backend_of_the_table_is_tested():
-    assert set(BACKENDS) == {*HOST, "rknnlite"}
+    assert set(BACKENDS) == {*HOST, "rknnlite", "rknnrt"}
 
 
 @pytest.mark.parametrize("name", ["auto", "onnxruntime", "opencv", "simulator"])
