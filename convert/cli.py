@@ -5,6 +5,7 @@ from typing import Annotated, get_args
 
 import typer
 
+from convert.board.command import board_package
 from convert.evaluate.command import evaluate
 from convert.tune.command import tune
 from runtime.errors import UserError
@@ -36,6 +37,7 @@ def register(app: typer.Typer) -> None:
     app.command()(evaluate)
     app.command()(cost)
     app.command()(tune)
+    app.command()(board_package)
 
 
 def with_default_values(arguments: list[str]) -> list[str]:
