@@ -18,7 +18,7 @@ from rich.table import Table
 from runtime import __version__
 from runtime.bench.command import bench
 from runtime.doctor.command import doctor
-from runtime.errors import CheckFailedError, UserError
+from runtime.errors import CheckFailedError, NpuError, UserError
 from runtime.mqtt.command import request
 from runtime.size import parse_size
 from runtime.terminal import json_output, say
@@ -203,7 +203,8 @@ def _end(number: int, _: object) -> NoReturn:
 
 
 def main() -> NoReturn:
-    """Run the command line. Exit codes: 0 fine, 1 a check failed, 2 bad input or configuration."""
+    """Run the command line. Exit codes: 0 fine, 1 a check failed, 2 bad input or configuration,
+    3 the NPU failed."""
     sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that has not all letters
     for number in _ENDINGS:
         signal.signal(number, _end)
@@ -221,3 +222,6 @@ def main() -> NoReturn:
     except CheckFailedError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
+    except NpuError as error:
+        say(f"error: {error}; start it again, and rkyolo doctor looks for a cause", sys.stderr)
+        sys.exit(3)

@@ -1,4 +1,4 @@
-"""The two outcomes a user is told about in one line; anything else is a bug and shows itself."""
+"""The outcomes a user is told about in one line; anything else is a bug and shows itself."""
 
 
 class UserError(Exception):
@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class CheckFailedError(Exception):
     """Everything ran, and a check of the result did not hold."""
+
+
+class NpuError(RuntimeError):
+    """The NPU, or the vendor's library, failed at what it has to do; a new process may do it."""

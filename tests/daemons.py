@@ -16,7 +16,8 @@ import pytest
 import yaml
 from servers import free_port, wait_for
 
-RUN = [sys.executable, "-c", "from runtime.cli import main; main()", "run"]
+RKYOLO = (sys.executable, "-c", "from runtime.cli import main; main()")
+RUN = (*RKYOLO, "run")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -28,6 +29,7 @@ class Daemon:
         config: dict[str, Any],
         folder: Path,
         wrapper: Sequence[str] = (),
+        rkyolo: Sequence[str] = RKYOLO,
         **environment: str,
     ):
         self.config = config
@@ -36,7 +38,7 @@ class Daemon:
         self.write()
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*wrapper, *RUN, str(self.path)],
+                [*wrapper, *rkyolo, "run", str(self.path)],
                 cwd=folder,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -97,14 +99,15 @@ class Daemon:
 
 @contextmanager
 def daemon(
-    config: dict[str, Any], folder: Path, wrapper: Sequence[str] = (), **environment: str
+    config: dict[str, Any], folder: Path, within_s: float = 60, **options: Any
 ) -> Iterator[Daemon]:
     """A daemon that is ready, and is killed at the end where it still runs. A configuration without
-    http gets it on a free port. wrapper: a command in front, which becomes the daemon."""
+    http gets it on a free port. options: wrapper, a command in front, which becomes the daemon;
+    rkyolo, another one than this Python's; environment variables."""
     config = {"http": {"port": free_port()}, "board": "testboard"} | config
-    running = Daemon(config, folder, wrapper, **environment)
+    running = Daemon(config, folder, **options)
     try:
-        running.wait_until_ready()
+        running.wait_until_ready(within_s)
         yield running
     finally:
         running.process.kill()

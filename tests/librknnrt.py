@@ -10,7 +10,12 @@ from pathlib import Path
 import numpy as np
 from servers import program
 
+from runtime.backends import open_backend
 from runtime.backends.librknnrt import VARIABLE
+from runtime.detections import Detections
+from runtime.detector import Detector
+from runtime.letterbox import letterbox
+from runtime.model import Model
 
 SOURCES = Path(__file__).parent / "librknnrt"
 CROSS_COMPILER = "aarch64-linux-gnu-gcc"
@@ -81,6 +86,24 @@ def in_use(library: Path, folder: Path) -> Iterator[StandIn]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def simulated(
+    opened: Model, pictures: Sequence[np.ndarray], library: Path, folder: Path
+) -> tuple[list[tuple[np.ndarray, list[np.ndarray]]], list[Detections]]:
+    """What to record for a real bundle to be run on pictures BGR, and what is found in them: both
+    by the simulator. The stand-in knows the int8 scales from the .rknn's own table."""
+    simulator = open_backend("simulator", opened)
+    inputs = [letterbox(bgr, opened.facts.input.wh)[None] for bgr in pictures]
+    maps = [[tensor.array.copy() for tensor in simulator.infer(picture)] for picture in inputs]
+    found = [Detector(simulator, opened.facts, opened.thresholds)(bgr) for bgr in pictures]
+    simulator.close()
+    with in_use(library, folder):
+        board = open_backend("rknnrt", opened)
+        scales = [(tensor.scale, tensor.zero_point) for tensor in board.infer(inputs[0])]
+        board.close()
+    codes = [[codes_of(a, *own) for a, own in zip(each, scales, strict=True)] for each in maps]
+    return list(zip(inputs, codes, strict=True)), found
 
 
 def codes_of(real: np.ndarray, scale: float, zero_point: int) -> np.ndarray:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from runtime.doctor.board import LIBRARY, VERSION_MARK
 from runtime.doctor.version import Version, parse_version
+from runtime.errors import NpuError
 
 VARIABLE = "RKYOLO_LIBRKNNRT"
 """Names another place of the library than the vendor's, /usr/lib/librknnrt.so."""
@@ -123,7 +124,7 @@ _CODES = {
 """The vendor's names, as they are spelled, and what they mean."""
 
 
-class RknnError(RuntimeError):
+class RknnError(NpuError):
     """A call of the library that failed."""
 
     def __init__(self, call: str, code: int):

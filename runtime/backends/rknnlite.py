@@ -6,7 +6,7 @@ from inspect import signature
 import numpy as np
 
 from runtime.decode import Tensor
-from runtime.errors import UserError
+from runtime.errors import NpuError, UserError
 from runtime.model import Model
 
 _CALLS_BETWEEN_COLLECTIONS = 200
@@ -19,7 +19,7 @@ class RknnLiteBackend:
 
     core: the NPU core to use; None where the scheduler picks one. Raises UserError where the model
     does not load, the NPU does not start, or the outputs are not the facts'; a failed call raises
-    RuntimeError.
+    NpuError.
     """
 
     def __init__(self, model: Model, core: int | None = None):
@@ -57,7 +57,7 @@ class RknnLiteBackend:
         if not self._reuse and self._calls % _CALLS_BETWEEN_COLLECTIONS == 0:
             gc.collect()
         if outputs is None:
-            raise RuntimeError("the NPU refused a picture; the vendor's message above says why")
+            raise NpuError("the NPU refused a picture; the vendor's message above says why")
         if [output.shape for output in outputs] != self._shapes:
             raise UserError(
                 f"{self._path} gives other outputs than the decode facts in it say: convert again"

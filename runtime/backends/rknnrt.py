@@ -14,7 +14,7 @@ from runtime.backends import librknnrt
 from runtime.backends.librknnrt import Library, RknnError, TensorAttr
 from runtime.decode import Tensor
 from runtime.doctor.version import parse_version
-from runtime.errors import UserError
+from runtime.errors import NpuError, UserError
 from runtime.model import Model
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class RknnRtBackend:
     core: the NPU core to use; None where the scheduler picks one. weights: of another context, to
     share them; None to load them. Raises UserError where librknnrt is missing, too old or does not
     take the model, and where its inputs or outputs are not the facts'. A failed call raises
-    RuntimeError.
+    NpuError.
     """
 
     def __init__(self, model: Model, core: int | None = None, weights: "_Weights | None" = None):
@@ -73,7 +73,7 @@ class RknnRtBackend:
         sizes = [output.size for output in self._outputs]
         self._library.call("rknn_outputs_release", self._context, count, self._outputs)
         if sizes != [tensor.array.nbytes for tensor in self._tensors]:
-            raise RuntimeError(f"rknn_outputs_get gave outputs of {sizes} bytes, which is not all")
+            raise NpuError(f"rknn_outputs_get gave outputs of {sizes} bytes, which is not all")
         return self._tensors
 
     def close(self) -> None:

@@ -259,7 +259,7 @@ trap 'rm -rf "$program/releases/.$ID.part"' EXIT
 trap 'exit 2' INT TERM
 install_program
 install_settings
-echo "$made" >>"$program/made-folders"
+if [ -n "$made" ]; then echo "$made" >>"$program/made-folders"; fi
 running=''
 if active; then running=yes; fi
 install_bundle

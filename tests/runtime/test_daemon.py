@@ -277,7 +277,7 @@ def test_states_of_what_fails_and_comes_back(tmp_path):
     )
     # the disk is there for the daemon only, in a mount namespace of its own
     wrapper = [program("unshare"), "-rm", "sh", "-c", SMALL_DISK, str(disk)]
-    with daemon(plain, tmp_path, wrapper) as running:
+    with daemon(plain, tmp_path, wrapper=wrapper) as running:
         wait_for(lambda: running.sink("unwritable")["state"] == "failing", "the unwritable place")
         wait_for(lambda: running.sink("full")["state"] == "failing", "the full disk")
         wait_for(lambda: running.source("camera")["state"] == "waiting", "the camera's loss")

@@ -18,7 +18,6 @@ from runtime.backends import librknnrt as declared
 from runtime.decode import Decoder, Tensor
 from runtime.detector import Detector
 from runtime.errors import UserError
-from runtime.letterbox import letterbox
 from runtime.manifest import Thresholds
 from runtime.model import Model, open_model
 from runtime.pictures import read_picture
@@ -164,25 +163,13 @@ def test_each_byte_is_above_what_its_value_is_above(dtype, scale):
             np.testing.assert_array_equal(found.score, above * certain)
 
 
-def test_the_same_detections_as_the_simulator(bundle, npu, data):
-    """Of the real model; the stand-in knows the scales from the .rknn's own table."""
+def test_the_same_detections_as_the_simulator(bundle, npu, library, data, tmp_path):
     opened = open_model(bundle)
     pictures = [read_picture(p) for p in sorted((data / "demo/val/images").iterdir())[:5]]
-    inputs = [letterbox(bgr, (320, 320))[None] for bgr in pictures]
-    simulator = open_backend("simulator", opened)
-    maps = [[tensor.array.copy() for tensor in simulator.infer(picture)] for picture in inputs]
-    expected = [Detector(simulator, opened.facts, Thresholds())(bgr) for bgr in pictures]
-    simulator.close()
+    answers, expected = stand_in.simulated(opened, pictures, library, tmp_path)
+    npu.record(answers)
     board = open_backend("rknnrt", opened)
-    scales = [(tensor.scale, tensor.zero_point) for tensor in board.infer(inputs[0])]
-    board.close()
-    codes = [
-        [stand_in.codes_of(a, *own) for a, own in zip(arrays, scales, strict=True)]
-        for arrays in maps
-    ]
-    npu.record(zip(inputs, codes, strict=True))
-    board = open_backend("rknnrt", opened)
-    detector = Detector(board, opened.facts, Thresholds())
+    detector = Detector(board, opened.facts, opened.thresholds)
     for bgr, before in zip(pictures, expected, strict=True):
         found = detector(bgr)
         np.testing.assert_array_equal(found.class_id, before.class_id)

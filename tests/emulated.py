@@ -56,7 +56,9 @@ def packages(folder: Path) -> list[Path]:
 
 
 def _options(**settings: object) -> list[str]:
-    named = ((name.replace("__", "::").replace("_", "-"), value) for name, value in settings.items())
+    named = (
+        (name.replace("__", "::").replace("_", "-"), value) for name, value in settings.items()
+    )
     return [part for name, value in named for part in ("-o", f"{name}={value}")]
 
 
@@ -66,17 +68,21 @@ def unpack(archives: Sequence[Path], root: Path) -> None:
         subprocess.run([program("dpkg-deb"), "-x", archive, root], check=True, timeout=60)
 
 
-class Emulated:
-    """A root, and programs in it."""
+def python(root: Path) -> list[str]:
+    """The command that starts a root's Python. It writes no bytecode, which could land on the
+    host."""
+    return [_qemu(), "-L", str(root), f"{root}{PYTHON}", "-B"]
 
-    def __init__(self, root: Path, npu: stand_in.StandIn | None = None):
+
+class Emulated:
+    """A board on which rkyolo is installed. bytecode: a folder for Python's own cache, without
+    which each start takes its time."""
+
+    def __init__(self, root: Path, npu: stand_in.StandIn, bytecode: Path):
         self.root = root
         self.npu = npu
-
-    @property
-    def python(self) -> list[str]:
-        """The command that starts the root's Python."""
-        return [_qemu(), "-L", str(self.root), f"{self.root}{PYTHON}"]
+        self._bytecode = bytecode
+        self.environment = {"RKNN_STAND_IN": npu.environment["RKNN_STAND_IN"]}
 
     @property
     def rkyolo(self) -> list[str]:
@@ -84,7 +90,14 @@ class Emulated:
         this process has for its own Python is not for that one."""
         current = "/opt/rkyolo/current/bin"
         python = [_qemu(), "-0", f"{current}/python3", "-L", str(self.root)]
-        return [*python, f"{self.root}{PYTHON}", "-I", f"{current}/rkyolo"]
+        options = ["-I", "-X", f"pycache_prefix={self._bytecode}"]
+        return [*python, f"{self.root}{PYTHON}", *options, f"{current}/rkyolo"]
+
+    @property
+    def bundle(self) -> Path:
+        """By its place on the host: qemu 7 asks the host alone whether a path may be read, which
+        is what commands ask of their arguments."""
+        return self.root / "var" / "lib" / "rkyolo" / "bundle"
 
     def run(self, *arguments: object, timeout: float = 300) -> subprocess.CompletedProcess:
         """rkyolo on the emulated board, with no network."""
@@ -95,10 +108,6 @@ class Emulated:
             timeout=timeout,
             env=os.environ | self.environment,
         )
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {"RKNN_STAND_IN": self.npu.environment["RKNN_STAND_IN"]} if self.npu else {}
 
 
 def offline() -> list[str]:
