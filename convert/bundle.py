@@ -20,8 +20,9 @@ from convert.compare import Comparison
 from convert.confidence import Confidence, foreign_warnings
 from convert.estimate import beside, unknown
 from convert.export import export
+from convert.options import Options
 from convert.progress import Steps
-from convert.quantize import PACKAGE, Options, Toolkit
+from convert.quantize import PACKAGE, Toolkit
 from convert.report import REPORT, Conversion, Verdict, judge, write_report
 from convert.simulator import RANGES
 from convert.source import Source, chosen_facts, read_source
@@ -118,6 +119,7 @@ def convert(request: Request, steps: Steps) -> Outcome:
         source=_source_facts(request, source),
         facts=facts,
         options=request.options,
+        hybrid=toolkit.hybrid,
         verdict=verdict,
         comparison=comparison,
         samples=checked.samples,
@@ -235,6 +237,7 @@ def _write_bundle(request: Request, built: _Built, found: Conversion) -> str:
             precision=options.precision,
             target=options.target,
             algorithm=options.algorithm if found.calibration else None,
+            hybrid=found.hybrid,
             source=found.source,
             calibration=found.calibration,
             tools=dict(found.tools),

@@ -89,8 +89,15 @@ def picture_warnings(calibrated: Loaded | None, checked: Loaded) -> Iterable[str
 
 
 def range_warnings(facts: Facts, toolkit: Toolkit, comparison: Comparison) -> Iterable[str]:
-    """Outputs whose calibrated range does not hold what the model says."""
-    if facts.activation == "none" and toolkit.options.algorithm == "normal":
+    """Outputs whose calibrated range does not hold what the model says, and float16 that was asked
+    for where there is none."""
+    options = toolkit.options
+    if options.is_hybrid and not toolkit.hybrid:
+        yield (
+            f"--auto-hybrid {options.auto_hybrid:g} left no tensor in float16, so that this is"
+            " plain int8: a value closer to 1 leaves more"
+        )
+    if facts.activation == "none" and options.algorithm == "normal":
         yield from _cut_off(facts, toolkit, comparison)
     names = [name for name, _ in facts.tensors if not name.endswith("_box")]
     for name in names if facts.activation == "sigmoid" else ():

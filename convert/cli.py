@@ -157,6 +157,21 @@ def convert(
     algorithm: Annotated[
         str, typer.Option(metavar="|".join(get_args(Algorithm)), help="How int8 ranges are chosen.")
     ] = "normal",
+    hybrid_layers: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Leave the N layers int8 serves worst in float16."),
+    ] = None,
+    auto_hybrid: Annotated[
+        float | None,
+        typer.Option(
+            metavar="COSINE",
+            help="Leave in float16 what the toolkit finds below that, like 0.99.",
+        ),
+    ] = None,
+    hybrid: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TENSOR", help="Leave a tensor in float16; may be given again."),
+    ] = None,
     check: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Pictures to compare on [some of calibration]."),
@@ -168,8 +183,8 @@ def convert(
     """Build a bundle for the board, and prove it on the simulator."""
     from convert.bundle import Request
     from convert.bundle import convert as convert_model
+    from convert.options import Options
     from convert.progress import Steps
-    from convert.quantize import Options
 
     if not 0 <= min_agreement <= 1:
         raise UserError(f"--min-agreement {min_agreement:g} is no F1: give 0 to 1")
@@ -177,7 +192,11 @@ def convert(
         _choice("--target", target, Target),
         _choice("--precision", precision, Precision),
         _choice("--algorithm", algorithm, Algorithm),
+        tuple(hybrid or ()),
+        hybrid_layers,
+        auto_hybrid,
     )
+    options.check()
     request = Request(
         model=model,
         out=out,
@@ -226,7 +245,7 @@ def cost(
     from convert.progress import Steps
 
     with Steps() as steps:
-        costs, chip = estimate(
+        costs, chip, hybrid = estimate(
             model,
             steps,
             _size(size),
@@ -236,9 +255,9 @@ def cost(
             stem and _choice("--stem", stem, Stem),
         )
     if as_json:
-        print(json.dumps(as_plain(costs, chip), indent=1))
+        print(json.dumps(as_plain(costs, chip, hybrid), indent=1))
     else:
-        print(as_text(costs, chip))
+        print(as_text(costs, chip, hybrid))
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -1,9 +1,10 @@
 """What a model costs: the table the vendor's compiler prints, read, kept and shown."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, get_args
 
+from convert.hybrid import hybrid_line
 from runtime.cost import BASIS, BASIS_TARGET, MS_PER_MEGACYCLE, Cost, Costs, LayerCost
 from runtime.manifest import Precision
 from runtime.terminal import printable
@@ -84,9 +85,9 @@ def _layer(row: re.Match[str]) -> LayerCost:
     )
 
 
-def as_text(costs: Costs, target: str) -> str:
+def as_text(costs: Costs, target: str, hybrid: Sequence[str] = ()) -> str:
     """Both precisions side by side, then the layers with the most cycles of each; "" where neither
-    is known."""
+    is known. hybrid: tensors of the int8 model that stay in float16."""
     columns = {p: c for p in get_args(Precision) if (c := getattr(costs, p)) is not None}
     if not columns:
         return ""
@@ -98,6 +99,8 @@ def as_text(costs: Costs, target: str) -> str:
     ]
     if target == BASIS_TARGET:
         lines += list(_basis())
+    if hybrid:
+        lines += [f"In int8, {hybrid_line(hybrid)}"]
     for precision, cost in columns.items():
         lines += ["", f"dearest layers in {precision:<24}{'million cycles':>16}{'share':>8}"]
         lines += [
@@ -108,9 +111,11 @@ def as_text(costs: Costs, target: str) -> str:
     return "\n".join(lines)
 
 
-def as_plain(costs: Costs, target: str) -> dict[str, Any]:
+def as_plain(costs: Costs, target: str, hybrid: Sequence[str] = ()) -> dict[str, Any]:
     """The same as plain data for programs."""
     plain = {"label": LABEL, "target": target} | costs.model_dump(mode="json")
+    if hybrid:
+        plain["hybrid"] = list(hybrid)
     if target != BASIS_TARGET:
         return plain
     for precision in get_args(Precision):

@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import get_args
 
 from convert.export import export
+from convert.options import Options
 from convert.progress import Steps
-from convert.quantize import Options, Toolkit
+from convert.quantize import Toolkit
+from convert.simulator import RANGES
 from convert.source import read_source
 from runtime.cost import Costs
 from runtime.errors import UserError
-from runtime.manifest import Activation, Facts, Precision, Stem, Target
-from runtime.model import open_bundle
+from runtime.manifest import Activation, Precision, Stem, Target
+from runtime.model import Model, open_bundle
 
 
 def beside(toolkit: Toolkit, graph: bytes) -> Costs:
@@ -42,8 +44,9 @@ def estimate(
     activation: Activation | None = None,
     target: Target | None = None,
     stem: Stem | None = None,
-) -> tuple[Costs, Target]:
-    """The costs of a bundle, a .pt or an .onnx, and the chip they are for.
+) -> tuple[Costs, Target, tuple[str, ...]]:
+    """The costs of a bundle, a .pt or an .onnx, the chip they are for, and the tensors of the int8
+    one that stay in float16.
 
     A bundle of an older rkyolo, which does not say them, is built again from its graph. For a model
     file activation is sigmoid by default, target rk3588; int8 is calibrated on noise, which changes
@@ -57,7 +60,8 @@ def estimate(
         raise UserError(f"{path} does not say its cost: give its bundle, or the .pt or .onnx")
     source = read_source(path, wh, anchors)
     facts, graph = export(source, activation or "sigmoid", simplify=True, stem=stem or "none")
-    return _built(path, steps, facts, graph, target or "rk3588")
+    chip = target or "rk3588"
+    return _built(path, steps, Model(path, facts, onnx=graph), chip), chip, ()
 
 
 def _of_bundle(
@@ -67,7 +71,7 @@ def _of_bundle(
     activation: Activation | None,
     target: Target | None,
     stem: Stem | None,
-) -> tuple[Costs, Target]:
+) -> tuple[Costs, Target, tuple[str, ...]]:
     model = open_bundle(path)
     manifest = model.manifest
     for asked, built in (
@@ -82,24 +86,30 @@ def _of_bundle(
                 f"{path} was built for {shown}: leave the option out, or give the model it was"
                 " made from"
             )
-    if manifest.cost and not unknown(manifest.cost):
-        return manifest.cost, manifest.target
-    return _built(path, steps, manifest, model.onnx, manifest.target)
+    costs = manifest.cost
+    if costs is None or unknown(costs):
+        costs = _built(path, steps, model, manifest.target)
+    return costs, manifest.target, manifest.hybrid
 
 
-def _built(
-    path: Path, steps: Steps, facts: Facts, graph: bytes, target: Target
-) -> tuple[Costs, Target]:
+def _built(path: Path, steps: Steps, model: Model, target: Target) -> Costs:
     """Both precisions, built one after the other."""
+    hybrid = model.manifest.hybrid if model.manifest else ()
+    if hybrid and RANGES not in model.extra:
+        raise UserError(f"{path} has no {RANGES}: convert it again")
     found = {}
-    with Toolkit(facts, Options(target)) as toolkit:
+    with Toolkit(model.facts, Options(target)) as toolkit:
         for precision in get_args(Precision):
             with steps.step(f"Build {precision} for {target}"):
-                found[precision] = toolkit.cost_in(precision, graph)
+                if hybrid and precision == "int8":
+                    cost = toolkit.hybrid_cost(model.onnx, model.extra[RANGES], hybrid)
+                else:
+                    cost = toolkit.cost_in(precision, model.onnx)
+            found[precision] = cost
     costs = Costs(**found)
     if len(unknown(costs)) == len(get_args(Precision)):
         raise UserError(
             f"the toolkit built {path}, but its log has no cost table that can be read; this"
             " version of it may print another one"
         )
-    return costs, target
+    return costs

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,23 +17,19 @@ from typing import Any
 import numpy as np
 
 from convert.cost import is_cost_line, read_cost
+from convert.hybrid import named, worst_layers
+from convert.options import Options
 from convert.toolkit import COMPILED, DATASET, GRAPH, Table
 from runtime.cost import Cost
 from runtime.errors import UserError
-from runtime.manifest import Algorithm, Facts, Precision, Target
+from runtime.manifest import Facts, Precision
 
 PACKAGE = "rknn-toolkit2"
 LOG = "toolkit.log"
+ANALYSED = 2
+"""Layers are analysed on so many of the calibration pictures, seconds each."""
+_INPUT = "images_int8"
 _ROOT = Path(__file__).resolve().parent.parent
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to build: target chip, precision, and how ranges are chosen from calibration."""
-
-    target: Target = "rk3588"
-    precision: Precision = "int8"
-    algorithm: Algorithm = "normal"
 
 
 class Toolkit:
@@ -72,14 +67,42 @@ class Toolkit:
     def build(self, graph: bytes, calibration: Sequence[np.ndarray] | None) -> bytes:
         """Build from a graph, quantized on inputs uint8 (h, w, c), or in fp16 for None.
 
-        The compiled model's bytes; cost is then what it costs, None where the compiler did not say.
-        Raises UserError where the toolkit fails.
+        The compiled model's bytes; cost is then what it costs, None where the compiler did not say,
+        and hybrid what stays in float16. Raises UserError where the toolkit fails, and for a tensor
+        that does not exist.
         """
         self._write(graph, calibration)
         begin = self._log_size()
         self.table: Table = self._ask("build", calibration is not None)
         self.cost = read_cost(self._log(begin))
+        self._saved = b"" if calibration is None else self._measured()
+        self.hybrid = () if calibration is None else self._chosen(len(calibration))
+        if self.hybrid:
+            self._write(graph, [_noise(self._facts)])
+            self._build_hybrid(self._saved, self.hybrid)
         return (self.folder / COMPILED).read_bytes()
+
+    def _chosen(self, pictures: int) -> tuple[str, ...]:
+        """The tensors that the options leave in float16, after an int8 build on so many pictures,
+        in the network's order."""
+        options = self.options
+        if not options.is_hybrid:
+            return ()
+        tensors = [name for name in self._ask("tensors") if name != _INPUT]
+        if options.auto_hybrid:
+            chosen = {*self._ask("auto_hybrid", options.auto_hybrid)}
+            return tuple(name for name in tensors if name in chosen)
+        if options.hybrid_layers:
+            places = sorted({i * pictures // ANALYSED for i in range(ANALYSED)})
+            texts = [self._ask("analyse", _input_file(place)) for place in places]
+            return worst_layers(texts, options.hybrid_layers, tensors)
+        return named(options.hybrid, tensors)
+
+    def _build_hybrid(self, ranges: bytes, hybrid: Sequence[str]) -> None:
+        """Build as rebuild does, so that both are the same model to the bit."""
+        begin = self._log_size()
+        self.table = self._ask("build_hybrid", ranges, list(hybrid))
+        self.cost = read_cost(self._log(begin))
 
     def cost_in(self, precision: Precision, graph: bytes) -> Cost | None:
         """What a graph costs in a precision, None where the compiler did not say. It is built for
@@ -91,9 +114,20 @@ class Toolkit:
         self._ask("print_cost", quantized)
         return read_cost(self._log(begin))
 
+    def hybrid_cost(self, graph: bytes, ranges: bytes, hybrid: Sequence[str]) -> Cost | None:
+        """As cost_in, for an int8 model of which some tensors stay in float16; it is what is built
+        then. Raises UserError."""
+        self._write(graph, [_noise(self._facts)])
+        self._build_hybrid(ranges, hybrid)
+        return self.cost
+
     def ranges(self) -> bytes:
-        """What rebuild needs, as JSON: the measured ranges of the last build. Those of the weights
-        follow from the graph, but for the algorithm that moves them."""
+        """What rebuild needs, as JSON: the measured ranges of the last build."""
+        return self._saved
+
+    def _measured(self) -> bytes:
+        """The measured ranges. Those of the weights follow from the graph, but for the algorithm
+        that moves them."""
         keep = self.table
         if self.options.algorithm != "mmse":
             weights = set(self._ask("weights"))
@@ -103,17 +137,22 @@ class Toolkit:
     def output_range(self, output: str) -> tuple[float, float] | None:
         """The least and greatest value that an output's int8 can say; None for float."""
         entry = self.table.get(f"{output}_int8") or self.table.get(output)
-        return None if entry is None else (float(entry["min"][0]), float(entry["max"][0]))
+        if entry is None or entry["dtype"] == "float16":
+            return None
+        return float(entry["min"][0]), float(entry["max"][0])
 
-    def rebuild(self, graph: bytes, ranges: bytes | None, facts: Facts) -> None:
-        """Build again what build once built, from its ranges, None for fp16. Raises UserError where
-        the toolkit fails, and for ranges that are damaged or another graph's."""
+    def rebuild(
+        self, graph: bytes, ranges: bytes | None, facts: Facts, hybrid: Sequence[str] = ()
+    ) -> None:
+        """Build again what build once built, from its ranges, None for fp16, and from what of it
+        stays in float16. Raises UserError where the toolkit fails, and for ranges or names that are
+        damaged or another graph's."""
         if ranges is None:
             self._write(graph, None)
             self._ask("build", False)
             return
         self._write(graph, [_noise(facts)])
-        self._ask("rebuild", ranges)
+        self._ask("rebuild", ranges, list(hybrid))
 
     def start_simulator(self) -> None:
         self._ask("start_simulator")
@@ -178,7 +217,7 @@ class Toolkit:
     def _write(self, graph: bytes, inputs: Sequence[np.ndarray] | None) -> None:
         """What the toolkit builds from. It takes inputs without touching them as NCHW arrays, one a
         line of its list."""
-        names = [f"{i:05}.npy" for i in range(len(inputs or ()))]
+        names = [_input_file(i) for i in range(len(inputs or ()))]
         with _room():
             (self.folder / GRAPH).write_bytes(graph)
             for name, picture in zip(names, inputs or (), strict=True):
@@ -213,6 +252,10 @@ class Toolkit:
         last = lines[-1].strip() if lines else "nothing"
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
         return f"{PACKAGE} {how}; the last it said was: {last}"
+
+
+def _input_file(place: int) -> str:
+    return f"{place:05}.npy"
 
 
 def _noise(facts: Facts) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from convert.quantize import Options, Toolkit
+from convert.options import Options
+from convert.quantize import Toolkit
 from runtime.backends import float_graph
 from runtime.decode import Tensor
 from runtime.errors import UserError
@@ -27,11 +28,12 @@ class SimulatorBackend:
         quantized = manifest.precision == "int8"
         if quantized and RANGES not in model.extra:
             raise UserError(f"{model.path} has no {RANGES}: convert it again")
+        ranges = model.extra[RANGES] if quantized else None
         options = Options(manifest.target, manifest.precision, manifest.algorithm or "normal")
         graph = float_graph(model, "simulator")
         self._toolkit = Toolkit(model.facts, options)
         try:
-            self._toolkit.rebuild(graph, model.extra[RANGES] if quantized else None, model.facts)
+            self._toolkit.rebuild(graph, ranges, model.facts, manifest.hybrid)
             self._toolkit.start_simulator()
         except BaseException:
             self._toolkit.close()

@@ -11,15 +11,17 @@ import json
 import os
 import pickle
 import select
+import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from convert.checkpoint.unpickle import unpickle
 from convert.checkpoint.values import Global, Instance
@@ -67,28 +69,66 @@ class Session:
         base = self._rknn.rknn_base
         return [name for name in base.quantizer.quant_tab if name in base.ir.consts]
 
-    def rebuild(self, ranges: bytes) -> None:
+    def tensors(self) -> list[str]:
+        """The names of the table's tensors that int8 holds, without the model's own constants, in
+        the network's order."""
+        base = self._rknn.rknn_base
+        table = base.quantizer.quant_tab.items()
+        return [name for name, e in table if e["dtype"] == "int8" and name not in base.ir.consts]
+
+    def analyse(self, picture: str) -> str:
+        """The toolkit's analysis of what was built on a picture's file, layer by layer. It writes
+        every tensor down as text meanwhile, some hundred bytes for each of the input's pixels."""
+        folder = Path("analysis")
+        try:
+            _call("analyse", self._rknn.accuracy_analysis, inputs=[picture], output_dir=folder.name)
+            return (folder / "error_analysis.txt").read_text("utf-8", "replace")
+        except OSError as error:
+            raise ToolkitError(f"analyse: {error.strerror or error}") from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def auto_hybrid(self, threshold: float) -> list[str]:
+        """The tensors that the toolkit itself would keep in float16, by a build for that alone."""
+        rknn = self._loaded(self._options | {"auto_hybrid_cos_thresh": threshold})
+        _call("build", rknn.build, do_quantization=True, dataset=DATASET, auto_hybrid=True)
+        table = rknn.rknn_base.quantizer.quant_tab
+        chosen = [name for name, entry in table.items() if entry["dtype"] == "float16"]
+        rknn.release()
+        return chosen
+
+    def build_hybrid(self, ranges: bytes, hybrid: Sequence[str]) -> Table:
+        """As rebuild, and export; the table that the model has now. The log then has the compiler's
+        cost table."""
+        self.rebuild(ranges, hybrid, verbose=True)
+        _call("export", self._rknn.export_rknn, COMPILED)
+        return _plain(self._rknn.rknn_base.quantizer.quant_tab)
+
+    def rebuild(self, ranges: bytes, hybrid: Sequence[str] = (), verbose: bool = False) -> None:
         """The model that build made, from its table as JSON and without its pictures: calibrate on
         a dummy, put the saved ranges in place of the measured ones, build. The simulator's outputs
-        are the first build's to the bit."""
+        are the first build's to the bit. hybrid: tensors that stay in float16."""
         saved = _parsed(ranges)
+        if self._rknn is not None:
+            self._rknn.release()
         # with another algorithm the second step refuses tables that are not its own
         self._rknn = self._loaded(self._options | {"quantized_algorithm": "normal"})
         _call("calibrate", self._rknn.hybrid_quantization_step1, dataset=DATASET)
-        weights = self.weights()
+        weights, known = self.weights(), {*self.tensors()}
         self._rknn.release()
+        if not {*hybrid} <= known:
+            raise ToolkitError(_DAMAGED)
         stem = Path(GRAPH).stem
-        data = Path(f"{stem}.data")
+        data, settings = Path(f"{stem}.data"), Path(f"{stem}.quantization.cfg")
         data.write_bytes(_with_table(data.read_bytes(), saved, weights))
-        ranges = Path(f"{stem}.quantization.cfg")
-        ranges.write_text("custom_quantize_layers: {}\nquantize_parameters: {}\n")
-        self._rknn = self._make(verbose=False)  # the second step fails in the first one's object
+        settings.write_text(_with_hybrid(settings.read_text("utf-8"), saved, hybrid), "utf-8")
+        self._rknn = self._make(verbose=verbose)  # the second step fails in the first one's object
         _call(
             "build",
             self._rknn.hybrid_quantization_step2,
             model_input=f"{stem}.model",
             data_input=str(data),
-            model_quantization_cfg=str(ranges),
+            model_quantization_cfg=str(settings),
         )
 
     def start_simulator(self) -> None:
@@ -149,6 +189,19 @@ def _with_table(data: bytes, saved: Any, weights: list[str]) -> bytes:
         raise ToolkitError(_DAMAGED)
     table.update(saved)
     return pickle.dumps({key: _revived(value) for key, value in content.items()}, protocol=4)
+
+
+def _with_hybrid(settings: str, saved: Any, hybrid: Sequence[str]) -> str:
+    """The toolkit's .quantization.cfg, YAML it has just written, with the saved ranges in it, and
+    with the tensors that stay in float16. Without those it needs no ranges beside the .data's."""
+    if not hybrid:
+        return "custom_quantize_layers: {}\nquantize_parameters: {}\n"
+    content = yaml.safe_load(settings)
+    parameters = content["quantize_parameters"]
+    for name in saved.keys() & parameters.keys():
+        parameters[name] = {key: saved[name].get(key, old) for key, old in parameters[name].items()}
+    content["custom_quantize_layers"] = dict.fromkeys(hybrid, "float16")
+    return yaml.safe_dump(content, sort_keys=False)
 
 
 def _alike(saved: Any, own: Any) -> bool:

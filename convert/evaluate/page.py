@@ -16,6 +16,7 @@ _KEPT, _NEARLY = 0.01, 0.03
 _MOST_BARS = 80
 """Of more classes only the first get bars; the table has them all."""
 _METRIC = METRICS[-1]
+_TUNE = "MODEL --calibration PICTURES --data data.yaml -o BUNDLE"
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +88,7 @@ def _next_steps(outcome: Outcome) -> list[tuple[str, str]]:
     if any(change <= -_KEPT for _, change in _losses(outcome)):
         steps += [
             ("Calibrate on more pictures, like those the camera will see:", "--calibration"),
+            ("Have all that can be chosen tried and weighed:", f"rkyolo tune {_TUNE}"),
             ("Keep the detections at about half the speed or less:", "--precision fp16"),
         ]
     elif outcome.model.manifest and len(outcome.evaluations) == 1:

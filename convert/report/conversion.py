@@ -10,7 +10,8 @@ from convert.calibrate import Sample
 from convert.compare import Comparison
 from convert.cost import LABEL
 from convert.histograms import Histogram, tensor_of
-from convert.quantize import Options
+from convert.hybrid import hybrid_line
+from convert.options import Options
 from convert.report import svg
 from convert.report.anchors import closest_preset, plots
 from convert.report.page import jpeg_uri, render, sentence
@@ -22,6 +23,7 @@ from runtime.manifest import CalibrationFacts, Facts, Precision, SourceFacts
 
 _PICTURES_BYTES = 2_000_000
 """All pictures of a page together, before base64 makes them a third more."""
+TUNE = "rkyolo tune MODEL --calibration PICTURES --data data.yaml -o BUNDLE"
 _LOG_LINES, _LOG_LETTERS = 400, 60_000
 """The end of the toolkit's log that is shown."""
 
@@ -29,7 +31,8 @@ _LOG_LINES, _LOG_LETTERS = 400, 60_000
 @dataclass(frozen=True, eq=False)
 class Conversion:
     """What there is to tell. samples are the check pictures; ranges are what each output tensor's
-    int8 can say, None for float; tools are versions by name."""
+    int8 can say, None for float; tools are versions by name; hybrid are the tensors that stay in
+    float16."""
 
     source: SourceFacts
     facts: Facts
@@ -42,6 +45,7 @@ class Conversion:
     costs: Costs
     tools: Mapping[str, str]
     log: str
+    hybrid: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -64,6 +68,7 @@ def page(found: Conversion, pictures: Sequence[Drawn]) -> str:
         scatter=_scatter(found),
         alone=_alone_counts(found.comparison),
         heads=list(_heads(found)),
+        hybrid=sentence(hybrid_line(found.hybrid)) if found.hybrid else "",
         anchors=plots(found.facts.anchors, preset),
         preset=preset,
         same=same,
@@ -80,7 +85,10 @@ def page(found: Conversion, pictures: Sequence[Drawn]) -> str:
 def next_steps(found: Conversion) -> list[tuple[str, str]]:
     """What to try where the verdict is bad, or else what comes next, in words and as a command."""
     if found.verdict.advice:
-        return [(sentence(advice), "") for advice in found.verdict.advice]
+        steps = [(sentence(advice), "") for advice in found.verdict.advice]
+        if found.options.precision == "int8" and found.verdict.agreement.float_detections:
+            steps.append(("Or have all that can be chosen tried and weighed:", TUNE))
+        return steps
     steps = []
     if any("calibration" in warning for warning in found.verdict.warnings):
         steps.append(("Convert again with calibration pictures as the warning asks for.", ""))

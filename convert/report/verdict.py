@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from convert.calibrate import FEWEST_PICTURES
 from convert.compare import Comparison
-from convert.quantize import Options
+from convert.options import Options
 from runtime.manifest import Activation, Agreement, Proof
 
 _RARE_F1 = 0.98
@@ -83,4 +83,6 @@ def _advice(
         yield "--algorithm kl_divergence, or the slow mmse, ignores rare extreme values"
     else:
         yield "--algorithm normal keeps the extreme values, which confident scores are"
+    if not options.is_hybrid:
+        yield "--hybrid-layers 8 keeps the layers that int8 serves worst in float16, for few cycles"
     yield "--precision fp16 keeps the detections, at about half the speed or less"

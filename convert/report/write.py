@@ -23,7 +23,8 @@ def write_report(folder: Path, found: Conversion) -> str:
             data = cv2.imencode(".png", picture.bgr)[1].tobytes()
             (folder / picture.path).write_bytes(data)
     named = [(picture.path, picture.found) for picture in pictures]
-    text = as_text(found.title, found.verdict, named, cost_text(found.costs, found.options.target))
+    cost = cost_text(found.costs, found.options.target, found.hybrid)
+    text = as_text(found.title, found.verdict, named, cost)
     (folder / REPORT).write_text(text, "utf-8")
     (folder / PAGE).write_text(page(found, pictures), "utf-8")
     return text

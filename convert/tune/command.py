@@ -62,7 +62,7 @@ def tune(
         list[str] | None,
         typer.Option(
             metavar="CHOICE",
-            help="Leave a choice as convert has it: activation, heads, stem, algorithm,"
+            help="Leave a choice as convert has it: activation, heads, stem, algorithm, hybrid,"
             " calibration; may be given again.",
         ),
     ] = None,

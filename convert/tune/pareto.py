@@ -14,7 +14,7 @@ CHEAPER = 0.03
 def front(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Those that no other one beats in score without costing more, or in cost without scoring less;
     of equal ones the first."""
-    fine = [outcome for outcome in outcomes if not outcome.failed]
+    fine = [outcome for outcome in outcomes if outcome.counts]
     return [
         one
         for place, one in enumerate(fine)
@@ -28,7 +28,7 @@ def winner(outcomes: Sequence[Outcome], start: Trial) -> tuple[Outcome, str] | N
     The highest score wins, unless another one within TOLERANCE of it costs less by CHEAPER; but
     none ever wins that scores less than start, which is what convert does by itself.
     """
-    fine = [outcome for outcome in outcomes if not outcome.failed]
+    fine = [outcome for outcome in outcomes if outcome.counts]
     if not fine:
         return None
     top = min(fine, key=lambda outcome: (-outcome.score, _cycles(outcome)))

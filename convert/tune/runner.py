@@ -93,7 +93,7 @@ class Runner:
 
     def _drop_bundles(self) -> None:
         fine = [o for o in self._outcomes.values() if o.trial and not o.failed]
-        kept = {outcome.trial for outcome in front(fine)}
+        kept = {outcome.trial for outcome in front(fine)}  # of those that count
         for outcome in fine:
             if outcome.trial not in kept:
                 self._store.drop_bundle(outcome.trial)

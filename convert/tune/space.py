@@ -12,6 +12,9 @@ from runtime.manifest import Activation, Algorithm, Outputs, Stem
 Subset = Literal["all", "half", "other-half", "quarter"]
 """Which of the calibration pictures: every one; every second, from the first or from the second;
 every fourth."""
+Hybrid = Literal["none", "layers-8", "auto-0.99", "auto-0.999"]
+"""What stays in float16: nothing; so many layers that int8 serves worst, by the toolkit's analysis;
+what the toolkit itself finds below that cosine."""
 FEWEST_IN_SUBSET = 8
 """A smaller part of the calibration pictures says too little to be tried."""
 
@@ -25,12 +28,33 @@ class Trial(BaseModel):
     heads: Outputs = "one"
     stem: Stem = "none"
     algorithm: Algorithm = "normal"
+    hybrid: Hybrid = "none"
     calibration: Subset = "all"
 
     @property
     def key(self) -> str:
         """A name for it that is the same in every run, 12 hexadecimal digits."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+        # as it was before there were hybrid ones, so that finished trials stay finished
+        later = {"hybrid"} if self.hybrid == "none" else None
+        return hashlib.sha256(self.model_dump_json(exclude=later).encode()).hexdigest()[:12]
+
+    @property
+    def base(self) -> "Trial":
+        """The same with nothing in float16."""
+        return self.model_copy(update={"hybrid": "none"})
+
+    @property
+    def hybrid_layers(self) -> int | None:
+        """How many of the worst layers stay in float16; None where that is not what is chosen."""
+        kind, _, value = self.hybrid.partition("-")
+        return int(value) if kind == "layers" else None
+
+    @property
+    def auto_hybrid(self) -> float | None:
+        """The cosine below which the toolkit leaves layers in float16; None where it is not
+        asked to."""
+        kind, _, value = self.hybrid.partition("-")
+        return float(value) if kind == "auto" else None
 
     def change_from(self, other: "Trial") -> str:
         """What it has that another has not, like "heads split"; nothing where they are the same."""
@@ -39,8 +63,13 @@ class Trial(BaseModel):
 
     def options(self) -> str:
         """How rkyolo convert is asked for the same, but for the pictures."""
-        mine, default = self.model_dump(exclude={"calibration"}), Trial().model_dump()
-        return " ".join(f"--{name} {mine[name]}" for name in mine if mine[name] != default[name])
+        mine, default = self.model_dump(exclude={"calibration", "hybrid"}), Trial().model_dump()
+        said = [f"--{name} {mine[name]}" for name in mine if mine[name] != default[name]]
+        if self.hybrid_layers:
+            said.append(f"--hybrid-layers {self.hybrid_layers}")
+        if self.auto_hybrid:
+            said.append(f"--auto-hybrid {self.auto_hybrid:g}")
+        return " ".join(said)
 
 
 CHOICES = tuple(Trial.model_fields)
@@ -48,12 +77,19 @@ CHOICES = tuple(Trial.model_fields)
 
 @dataclass(frozen=True)
 class Space:
-    """The values each choice may take, by its name, those that are tried first first."""
+    """The values each choice may take, by its name, those that are tried first first; and what may
+    stay in float16, which is tried of the best alone: it is a remedy, and dear to try."""
 
     values: dict[str, tuple[str, ...]]
+    hybrids: tuple[Hybrid, ...] = ()
+
+    def hybrids_of(self, trial: Trial) -> Iterator[Trial]:
+        """All trials that differ in what stays in float16."""
+        for value in self.hybrids:
+            yield trial.model_copy(update={"hybrid": value})
 
     def neighbours(self, trial: Trial) -> Iterator[Trial]:
-        """All trials that differ in one choice."""
+        """All trials that differ in one choice, but for what stays in float16."""
         for name, values in self.values.items():
             for value in values:
                 if value != getattr(trial, name):
@@ -78,7 +114,11 @@ def space_for(
     }
     default = Trial()
     return Space(
-        {name: (getattr(default, name),) if name in keep else values[name] for name in CHOICES}
+        {
+            name: (getattr(default, name),) if name in keep else tried
+            for name, tried in values.items()
+        },
+        () if "hybrid" in keep else tuple(name for name in get_args(Hybrid) if name != "none"),
     )
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from convert import bundle
 from convert.evaluate import job
 from convert.evaluate.dataset import Dataset
+from convert.options import Options
 from convert.progress import Steps
-from convert.quantize import Options, toolkit_version
+from convert.quantize import toolkit_version
 from convert.tune.space import Trial
 from runtime.manifest import Target, sha256_of
 from runtime.model import read_file
@@ -47,7 +48,13 @@ class Study:
             activation=trial.activation,
             stem=trial.stem,
             outputs=trial.heads,
-            options=Options(self.target, "int8", trial.algorithm),
+            options=Options(
+                self.target,
+                "int8",
+                trial.algorithm,
+                hybrid_layers=trial.hybrid_layers,
+                auto_hybrid=trial.auto_hybrid,
+            ),
             least_f1=self.least_f1,
         )
 

@@ -39,6 +39,8 @@ def _row(
     cycles = "" if outcome.cycles is None else f"{outcome.cycles / 1e6:.2f}"
     marks = [name for name, is_so in (("Pareto", outcome in kept), ("wins", outcome == winner))
              if is_so]  # fmt: skip
+    if outcome.hybrid:
+        marks.insert(0, f"{len(outcome.hybrid)} tensors in float16")
     bought = _bought(tried)
     return [
         *start,
@@ -81,6 +83,11 @@ def closing_lines(found: Found, reference: Outcome | None) -> list[str]:
     failed = sum(bool(tried.outcome.failed) for tried in found.tried)
     if failed:
         lines.append(f"{failed} of the trials failed; --retry-failed runs them again")
+    if found.same:
+        lines.append(
+            "left out, since no other tensors stay in float16 than in another trial:"
+            f" {', '.join(trial.hybrid for trial in found.same)}"
+        )
     if not found.whole:
         lines.append("not everything was tried: run the same command again to go on")
     return lines
@@ -103,6 +110,7 @@ def as_plain(found: Found, measure: str, reference: Outcome | None) -> dict[str,
         "winner": numbers[found.winner.trial],
         "reason": found.reason,
         "whole": found.whole,
+        "same": [trial.model_dump(mode="json") for trial in found.same],
         "trials": [
             {
                 "number": numbers[tried.outcome.trial],

@@ -45,7 +45,11 @@ def _numbers(task: Task) -> dict[str, object]:
     made = convert(study.request(task.trial, task.out), Steps(quiet=True))
     model = open_model(made.bundle)
     agreement, cost = model.manifest.agreement, model.manifest.cost
+    hybrid = model.manifest.hybrid
+    if task.trial.hybrid != "none" and not hybrid:
+        return {}  # it is the trial without, whose numbers are known
     return {
+        "hybrid": hybrid,
         "f1": agreement.f1,
         "mean_iou": agreement.mean_iou,
         "cycles": cost.int8.cycles if cost and cost.int8 else None,

@@ -5,15 +5,22 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from convert import calibrate
 from convert.checkpoint import Checkpoint, read_checkpoint
+from convert.compare import Comparison
 from convert.network import deploy_graph, facts_for
-from runtime.manifest import Facts
+from runtime.backends import open_backend
+from runtime.detector import Detector
+from runtime.letterbox import Letterbox
+from runtime.manifest import Agreement, Facts, Thresholds
+from runtime.model import open_model
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-c", "from runtime.cli import main; main()"]
@@ -105,3 +112,32 @@ def convert_demo(tmp_path_factory) -> Callable[..., Converted]:
 def converted(convert_demo) -> Converted:
     """The run that passes."""
     return convert_demo()
+
+
+@pytest.fixture(scope="session")
+def measured_again() -> Callable[[Path], Agreement]:
+    """How much the simulator of a bundle of convert_demo, rebuilt without the calibration pictures,
+    agrees with its float graph."""
+
+    def measure(bundle: Path) -> Agreement:
+        model = open_model(bundle)
+        comparison, facts = Comparison(model.facts), model.facts
+        pictures = ROOT / "models" / "demo" / "calibration"
+        samples = [calibrate.Sample(pictures / f"{i:03}.jpg") for i in range(12, 16)]
+        checked = calibrate.load(samples, facts.input)
+        with (
+            closing(open_backend("onnxruntime", model)) as reference,
+            closing(open_backend("simulator", model)) as simulator,
+        ):
+            detectors = [Detector(each, facts, Thresholds()) for each in (reference, simulator)]
+            for i, picture in enumerate(checked.inputs):
+                frame = Letterbox(checked.source_whs[i], facts.input.wh)
+                tensors = [backend.infer(picture[None]) for backend in (reference, simulator)]
+                comparison.add_maps(*([tensor.array for tensor in maps] for maps in tensors))
+                found = [
+                    d.from_tensors(maps, frame) for d, maps in zip(detectors, tensors, strict=True)
+                ]
+                comparison.add_detections(i, *found)
+        return comparison.agreement()
+
+    return measure

@@ -12,8 +12,8 @@ from anchors import PRESETS, Anchors
 from convert.calibrate import Sample
 from convert.compare import Comparison, PictureComparison, match
 from convert.quantize import Options
-from convert.report import Conversion, Verdict, as_text, judge, side_by_side, svg, write_report
-from convert.report.conversion import page
+from convert.report import Verdict, as_text, judge, side_by_side, svg, write_report
+from convert.report.conversion import Conversion, next_steps, page
 from convert.report.page import sentence
 from convert.report.pictures import jpeg, worst
 from runtime.cost import Costs
@@ -74,11 +74,12 @@ OPTIONS = ("--min-agreement", "--calibration", "--activation", "--algorithm", "-
 @pytest.mark.parametrize(
     ("arguments", "expected", "reason"),
     [
-        ({}, "calibration like, algorithm kl_div, precision fp16", "the usual"),
+        ({}, "calibration like, algorithm kl_div, hybrid-layers 8, precision fp16", "the usual"),
         ({"pictures": 19}, "calibration more pictures than 19, algorithm kl", "too few pictures"),
         ({"activation": "none"}, "calibration, activation sigmoid, algorithm", "raw logits"),
-        ({"algorithm": "mmse"}, "calibration, algorithm normal, precision", "extremes left out"),
+        ({"algorithm": "mmse"}, "calibration, algorithm normal, hybrid, precision", "extremes cut"),
         ({"least_f1": 0.99}, "min-agreement 0.98, calibration, algorithm", "too much asked"),
+        ({"hybrid_layers": 4}, "calibration, algorithm, precision", "some float16 already"),
         ({"precision": "fp16", "pictures": None}, "fp16 please report", "nothing to calibrate"),
     ],
 )
@@ -270,6 +271,18 @@ def test_a_float_build_has_no_ranges():
     assert text.count("float goes from 1 to 1") == 2 * 4
 
 
+def test_the_way_to_the_search_is_shown_where_int8_fell_short():
+    failed, tune = compared(([A, B], [A])), "rkyolo tune MODEL --calibration PICTURES"
+    assert next_steps(conversion(failed, []))[-1][1].startswith(tune)
+    fine = compared(([A], [A]))
+    for found in (
+        conversion(fine, []),
+        conversion(compared(([], [A])), []),  # other pictures are needed first
+        conversion(failed, [], options=Options(precision="fp16")),
+    ):
+        assert not any(tune in command for _, command in next_steps(found))
+
+
 HOSTILE = "<img src=x onerror=alert(1)></style><script>alert(1)</script>"
 
 
@@ -286,6 +299,7 @@ def test_names_are_text_and_never_markup(tmp_path):
         source=SourceFacts(file=HOSTILE, sha256="0" * 64, looks_like=HOSTILE),
         tools={HOSTILE: HOSTILE},
         log=HOSTILE,
+        hybrid=(HOSTILE,),
         verdict=dataclasses.replace(verdict_of(comparison), warnings=(HOSTILE,)),
     )
     text = page(found, worst(comparison, found.samples))

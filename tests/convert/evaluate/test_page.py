@@ -66,6 +66,7 @@ def test_what_quantization_costs_is_the_verdict(loss, level, told):
     assert f"simulator int8 {told}" in text
     assert f"difference 0.000 0.000 0.000 {-loss:+.3f}" in text
     assert ("Calibrate on more pictures" in text) == (level != "good")
+    assert ("rkyolo tune MODEL" in text) == (level != "good")
     assert "The simulator says nothing of the NPU" in text
 
 

@@ -22,13 +22,14 @@ class Small:
 
     calibration: Path
     data: Path | None
+    kept: tuple[str, ...] = ("stem", "algorithm", "hybrid", "calibration")
 
     def command(self, out: Path, *more: object) -> list[str]:
         options = ["--calibration", self.calibration, "--size", 160]
         options += ["--data", self.data] if self.data else []
         # at 160 even a good build finds other small objects than the float model
         options += ["--min-agreement", 0.5, "-o", out, *more]
-        for choice in ("stem", "algorithm", "calibration"):
+        for choice in self.kept:
             options += ["--keep", choice]
         code = "from runtime.cli import main; main()"
         return [sys.executable, "-c", code, "tune", *map(str, [DEMO / "shapes.pt", *options])]

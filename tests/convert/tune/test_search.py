@@ -46,7 +46,8 @@ def test_it_finds_the_best_by_single_steps():
     assert found.whole
     assert found.winner.trial == Trial(heads="split", activation="none", stem="space-to-depth")
     assert run.asked[0] == START and len(run.rounds) > 2
-    assert len(set(run.asked)) == len(run.asked) == len(found.tried)  # nothing twice
+    assert len(set(run.asked)) == len(run.asked) == len(found.tried) + 3  # nothing twice
+    assert run.rounds[-1] == list(found.same) == list(SPACE.hybrids_of(found.winner.trial))
     assert len(found.tried) < 2 * 2 * 2 * 2 * 4
     assert found.tried[0].origin is None
     for tried in found.tried[1:]:
@@ -74,6 +75,48 @@ def test_it_ends_whatever_the_scores_are(seed):
     assert first.rounds == second.rounds
     best = max(t.outcome.score for t in found.tried)
     assert best - found.winner.score <= 0.003
+
+
+def in_float16(scores, tensors, megacycles=1.1):
+    """As worth, but hybrid trials score that much more, and leave those tensors in float16."""
+
+    def run(trial):
+        plain = worth(trial.base)
+        if trial.hybrid == "none":
+            return plain
+        made = outcome(plain.score + scores[trial.hybrid], megacycles, **trial.model_dump())
+        return made.model_copy(update={"hybrid": tensors[trial.hybrid]})
+
+    return Recorded(run)
+
+
+def test_what_stays_in_float16_is_tried_of_the_best_alone_and_last():
+    scores = {"layers-8": 0.02, "auto-0.99": 0, "auto-0.999": 0.02}
+    tensors = {"layers-8": ("a",), "auto-0.99": (), "auto-0.999": ("a",)}
+    run = in_float16(scores, tensors)
+    found = search(START, SPACE, run)
+    best = Trial(heads="split", activation="none", stem="space-to-depth")
+    assert {trial for trial in run.asked if trial.hybrid != "none"} == {*SPACE.hybrids_of(best)}
+    assert run.rounds[-1] == list(SPACE.hybrids_of(best))
+    assert found.winner.trial == best.model_copy(update={"hybrid": "layers-8"}) and found.whole
+    # nothing in float16, and the same as another one
+    assert [trial.hybrid for trial in found.same] == ["auto-0.99", "auto-0.999"]
+    last = found.tried[-1]
+    assert last.outcome.trial.change_from(last.origin.trial) == "hybrid layers-8"
+    assert search(START, SPACE, in_float16(scores, tensors)) == found
+
+
+def test_float16_that_buys_nothing_does_not_win():
+    scores = dict.fromkeys(("layers-8", "auto-0.99", "auto-0.999"), 0.002)
+    found = search(START, SPACE, in_float16(scores, {name: (name,) for name in scores}))
+    assert found.winner.trial.hybrid == "none" and found.same == ()
+
+
+def test_at_most_so_many_count_those_that_are_left_out():
+    space = space_for(40, (640, 640), keep=[c for c in CHOICES if c != "hybrid"])
+    run = Recorded()
+    found = search(START, space, run, most=3)
+    assert len(run.asked) == 3 and len(found.same) == 2 and not found.whole
 
 
 def test_at_most_so_many():

@@ -11,13 +11,17 @@ WH = 640, 640
 def test_the_start_is_what_convert_does():
     assert Trial().options() == ""
     assert Trial() == Trial(
-        activation="sigmoid", heads="one", stem="none", algorithm="normal", calibration="all"
-    )
+        activation="sigmoid", heads="one", stem="none", algorithm="normal", hybrid="none",
+        calibration="all",
+    )  # fmt: skip
 
 
 def test_a_key_is_the_same_in_every_run_and_each_trial_has_its_own():
     assert Trial().key == "cc4d81d96f1f"  # or finished trials are lost
-    others = list(space_for(40, WH, thorough=True).neighbours(Trial()))
+    assert Trial(heads="split").key == "97b4fcda1d39"
+    space = space_for(40, WH, thorough=True)
+    others = [*space.neighbours(Trial()), *space.hybrids_of(Trial())]
+    assert len(others) == 11
     keys = {Trial().key, *(trial.key for trial in others)}
     assert len(keys) == len(others) + 1
     assert len({*others, Trial()}) == len(others) + 1
@@ -40,6 +44,21 @@ def test_a_trial_holds_only_what_there_is():
         Trial(other=1)
     with pytest.raises(ValidationError):
         Trial().heads = "split"
+
+
+def test_what_stays_in_float16_is_a_choice_of_its_own():
+    assert Trial(hybrid="layers-8", stem="space-to-depth").options() == (
+        "--stem space-to-depth --hybrid-layers 8"
+    )
+    trial = Trial(hybrid="auto-0.999", heads="split")
+    assert trial.options() == "--heads split --auto-hybrid 0.999"
+    assert (trial.auto_hybrid, trial.hybrid_layers) == (0.999, None)
+    assert trial.base == Trial(heads="split") and trial.base.base == trial.base
+    space = space_for(40, WH)
+    assert [t.change_from(trial) for t in space.hybrids_of(trial.base)] == [
+        "hybrid layers-8", "hybrid auto-0.99", ""
+    ]  # fmt: skip
+    assert not list(space_for(40, WH, keep=["hybrid"]).hybrids_of(trial))
 
 
 def changes(space):
