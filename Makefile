@@ -6,6 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # The default job is the demo. A model of your own needs pictures of your own.
 DEMO := models/demo
+DEMO_BUNDLE := models/shapes
 ifeq ($(origin MODEL),undefined)
 MODEL := $(DEMO)/shapes.pt
 CALIBRATION ?= $(DEMO)/calibration
@@ -16,10 +17,13 @@ SIZE ?= 640
 # What the tests run against, from Debian: a broker, an RTSP server, a browser, and ffmpeg.
 SERVERS := mosquitto openssl ffmpeg chromium chromium-driver python3-gi gir1.2-gst-rtsp-server-1.0 \
   gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly \
-  gstreamer1.0-libav gcc libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+  gstreamer1.0-libav gcc libc6-dev
+# And what a board is rehearsed with: an emulator, a compiler, and the key of Debian's archive.
+EMULATOR := qemu-user-static gcc-aarch64-linux-gnu libc6-dev-arm64-cross debian-archive-keyring \
+  openssh-server rsync
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests convert test lint bench clean
+.PHONY: help setup setup-tests convert test rehearse board-package deploy lint bench clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -34,7 +38,7 @@ convert: $(VENV)/.ready ## Convert a model; by default the demo.
 	  $(if $(CALIBRATION),--calibration '$(CALIBRATION)') $(if $(CHECK),--check '$(CHECK)') $(ARGS)
 
 setup-tests: ## Install the servers the tests need; asks for sudo where that is needed.
-	@missing=$$(LC_ALL=C dpkg-query -W -f '$${db:Status-Status} $${Package}\n' $(SERVERS) 2>&1 | \
+	@missing=$$(LC_ALL=C dpkg-query -W -f '$${db:Status-Status} $${Package}\n' $(SERVERS) $(EMULATOR) 2>&1 | \
 	  sed '/^installed /d; s/^dpkg-query: .* matching //; s/^[a-z-]* //'); \
 	test -z "$$missing" && exit; \
 	echo "installing $$(echo $$missing)"; \
@@ -45,7 +49,20 @@ setup-tests: ## Install the servers the tests need; asks for sudo where that is 
 # where it may, it installs them; where it may not, the tests that miss one say so and fail
 test: $(VENV)/.ready-test ## Run all tests, on the real toolkit and its simulator.
 	@if test "$$(id -u)" = 0 || sudo -n true 2>/dev/null; then $(MAKE) --no-print-directory setup-tests; fi
-	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+
+rehearse: $(VENV)/.ready-test $(DEMO_BUNDLE)/manifest.yaml ## Install and run on an emulated board.
+	@if test "$$(id -u)" = 0 || sudo -n true 2>/dev/null; then $(MAKE) --no-print-directory setup-tests; fi
+	$(BIN)/python -m pytest tests/rehearsal $(ARGS)
+
+$(DEMO_BUNDLE)/manifest.yaml:
+	$(MAKE) --no-print-directory convert MODEL=$(DEMO)/shapes.pt CALIBRATION=$(DEMO)/calibration OUT=$(@D)
+
+board-package: $(VENV)/.ready ## Pack what a board needs: BUNDLE=models/mine BOARD_PYTHON=3.11
+	$(BIN)/rkyolo board-package $(BUNDLE) $(if $(BOARD_PYTHON),--python '$(BOARD_PYTHON)') $(ARGS)
+
+deploy: $(VENV)/.ready ## Bring it to a board: BOARD=user@host BUNDLE=models/mine
+	$(BIN)/rkyolo deploy '$(BOARD)' $(BUNDLE) $(ARGS)
 
 lint: $(VENV)/.ready-test ## Check style.
 	$(BIN)/ruff check .

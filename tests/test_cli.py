@@ -126,7 +126,7 @@ def test_inputs_that_are_none(rkyolo, shapes, tmp_path, name, message):
         pytest.param(["--size", "320x320x3"], ["is no size"], id="three-numbers"),
         pytest.param(
             ["--backend", "tpu"],
-            ["no backend is called tpu: choose auto, onnxruntime, opencv, rknnlite, rknnrt, simulator"],
+            ["no backend is called tpu: choose auto, onnxruntime, opencv, rknnlite, rknnrt, sim"],
             id="backend",
         ),
         pytest.param(["--backend", "simulator"], ["lone file: convert it first"], id="simulator"),
