@@ -26,7 +26,7 @@ EMULATOR := qemu-user-static gcc-aarch64-linux-gnu libc6-dev-arm64-cross debian-
 .PHONY: help setup setup-tests convert test rehearse board-package deploy lint bench clean
 
 help: ## Show this list.
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
 	@echo
 	@echo 'make convert MODEL=best.pt CALIBRATION=pictures/ OUT=models/mine SIZE=640'
 	@echo 'ARGS="--activation none" passes options on; TORCH_INDEX=URL takes torch from there.'
@@ -49,7 +49,7 @@ setup-tests: ## Install the servers the tests need; asks for sudo where that is 
 # where it may, it installs them; where it may not, the tests that miss one say so and fail
 test: $(VENV)/.ready-test ## Run all tests, on the real toolkit and its simulator.
 	@if test "$$(id -u)" = 0 || sudo -n true 2>/dev/null; then $(MAKE) --no-print-directory setup-tests; fi
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 rehearse: $(VENV)/.ready-test $(DEMO_BUNDLE)/manifest.yaml ## Install and run on an emulated board.
 	@if test "$$(id -u)" = 0 || sudo -n true 2>/dev/null; then $(MAKE) --no-print-directory setup-tests; fi
