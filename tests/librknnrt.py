@@ -11,9 +11,9 @@ import numpy as np
 from servers import program
 
 from runtime.backends import open_backend
-from runtime.backends.librknnrt import VARIABLE
 from runtime.detections import Detections
 from runtime.detector import Detector
+from runtime.doctor.board import VARIABLE
 from runtime.letterbox import letterbox
 from runtime.model import Model
 

@@ -18,12 +18,9 @@ from ctypes import (
 from functools import lru_cache
 from pathlib import Path
 
-from runtime.doctor.board import LIBRARY, VERSION_MARK
+from runtime.doctor.board import LIBRARY, VARIABLE, VERSION_MARK
 from runtime.doctor.version import Version, parse_version
 from runtime.errors import NpuError
-
-VARIABLE = "RKYOLO_LIBRKNNRT"
-"""Names another place of the library than the vendor's, /usr/lib/librknnrt.so."""
 
 LEAST_VERSION = Version((2, 0, 0), (True, 0))
 """Older libraries have shorter structures than these here."""

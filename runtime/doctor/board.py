@@ -19,6 +19,9 @@ LIBRARY = "/usr/lib/librknnrt.so"
 """The only place rknn-toolkit-lite2 looks at (2.3.2 and 2.5.0, tried; LIBRKNNRT_PATH is the name of
 a constant in it, and it does not read a variable of that name)."""
 
+VARIABLE = "RKYOLO_LIBRKNNRT"
+"""An environment variable that names another place of the library, for backend rknnrt alone."""
+
 VENDOR_NODE = "/dev/dri/renderD129"
 """The node that rknn-toolkit-lite2 asks for by name where /.dockerenv is there."""
 

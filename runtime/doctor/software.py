@@ -1,6 +1,6 @@
 """Checks of what runs on the board: the vendor's library, its Python package, the model."""
 
-from runtime.doctor.board import LIBRARY, Board
+from runtime.doctor.board import LIBRARY, VARIABLE, Board
 from runtime.doctor.disk import Absent
 from runtime.doctor.finding import Finding
 from runtime.doctor.model import CompiledModel
@@ -34,7 +34,7 @@ def check_library(board: Board, model: CompiledModel | None) -> list[Finding]:
         finding = Finding("library", "unknown", what, fix)
     else:
         finding = _compare(board, model)
-    return [finding, *_ignored_variable(board)]
+    return [finding, *_ignored_variable(board), *_other_place(board)]
 
 
 def _missing_library(board: Board, model: CompiledModel | None) -> Finding:
@@ -75,6 +75,14 @@ def _ignored_variable(board: Board) -> list[Finding]:
     return [Finding("library", "warning", what, f"unset it, and keep the library at {LIBRARY}")]
 
 
+def _other_place(board: Board) -> list[Finding]:
+    path = board.process.environ.get(VARIABLE) if board.process else None
+    if not path:
+        return []
+    what = f"{VARIABLE} makes backend rknnrt take {path}, which is not what was checked here"
+    return [Finding("library", "warning", what, f"unset it where {LIBRARY} is the right one")]
+
+
 def check_package(board: Board, model: CompiledModel | None) -> list[Finding]:
     """That the vendor's Python package is installed, and as new as the model."""
     if board.process is None:
@@ -89,8 +97,8 @@ def check_package(board: Board, model: CompiledModel | None) -> list[Finding]:
     needed = model.toolkit if model else None
     wanted = f"'{PACKAGE}>={needed}'" if needed else PACKAGE
     if version is None:
-        what = f"{PACKAGE} is not installed for this Python ({shown})"
-        return [Finding("package", "fault", what, f"python3 -m pip install {wanted}")]
+        what = f"{PACKAGE} is not installed for this Python ({shown}): backend rknnrt needs none"
+        return [Finding("package", "warning", what, f"python3 -m pip install {wanted}")]
     installed = parse_version(version)
     if needed and installed and installed < needed:
         what = f"{PACKAGE} {version} is older than {needed}, the toolkit that built the model"

@@ -247,6 +247,15 @@ def test_a_variable_that_nobody_reads(recorded, path, there):
     )
 
 
+def test_a_variable_that_names_another_library(recorded):
+    environ = {"RKYOLO_LIBRKNNRT": "/opt/mine.so"}
+    library, variable = check_library(
+        recorded(HEALTHY, process=recorded.process(environ=environ)), MODEL
+    )
+    assert (library.state, variable.state) == ("ok", "warning")
+    assert "RKYOLO_LIBRKNNRT makes backend rknnrt take /opt/mine.so" in variable.what
+
+
 @pytest.mark.parametrize(
     ("older", "newer"),
     [
@@ -273,7 +282,7 @@ def test_no_versions(text):
 @pytest.mark.parametrize(
     ("packages", "python", "state", "fix"),
     [
-        ({}, (3, 11), "fault", "python3 -m pip install 'rknn-toolkit-lite2>=2.5.0'"),
+        ({}, (3, 11), "warning", "python3 -m pip install 'rknn-toolkit-lite2>=2.5.0'"),
         ({"rknn-toolkit-lite2": "2.3.2"}, (3, 12), "warning", "'rknn-toolkit-lite2>=2.5.0'"),
         ({"rknn-toolkit-lite2": "2.5.0"}, (3, 13), "fault", "Python 3.10, 3.11 or 3.12"),
         ({"rknn-toolkit-lite2": "2.5.0"}, (3, 10), "ok", None),
