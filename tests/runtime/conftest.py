@@ -1,5 +1,6 @@
 """A real bundle, built once, for the tests of what runs it."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -28,6 +29,17 @@ def bundle(tmp_path_factory) -> Path:
     )
     with Steps(quiet=True) as steps:
         return convert(request, steps).bundle
+
+
+@pytest.fixture(autouse=True)
+def environment_of_opencv():
+    """RTSP sources set it for their whole process, which in a daemon they own."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("OPENCV_")}
+    yield
+    for name in [name for name in os.environ if name.startswith("OPENCV_")]:
+        if name not in before:
+            del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

@@ -370,6 +370,7 @@ def test_who_asked_went_away(board, broker, asker):
 def test_an_answer_larger_than_the_broker_takes(tmp_path):
     with mosquitto(tmp_path, "max_packet_size 20000") as broker:
         running, asker = Board(options(broker.port)), Asker(broker.port)
+        assert running.connected.wait(20)
         asker.ask(JPEG, ResponseTopic="answers/me", CorrelationData=b"1")
         capture = running.taken.get(timeout=10)
         capture.answer(result(capture, *[0] * 300))
