@@ -5,7 +5,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from convert.board.command import board_package
+from convert.board.command import board_package, deploy
 from convert.evaluate.command import evaluate
 from convert.tune.command import tune
 from runtime.errors import UserError
@@ -38,6 +38,7 @@ def register(app: typer.Typer) -> None:
     app.command()(cost)
     app.command()(tune)
     app.command()(board_package)
+    app.command()(deploy)
 
 
 def with_default_values(arguments: list[str]) -> list[str]:

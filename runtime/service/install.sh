@@ -10,10 +10,12 @@ sudo ./install.sh --uninstall
 
 Installs rkyolo, or brings it up to date. Configuration and bundles that are there stay. Where the
 service runs it is started anew; where it then does not get ready and stay up, what ran before is
-put back.
+put back. From where something is changed that runs, it is finished or put back, even where the
+terminal or the connection is lost.
 
 --bundle FOLDER   run this bundle from now on; else the package's own, where there is none yet
---start           start the service now, and with the board
+--start           start the service now, and with the board; not where its configuration is only
+                  the example so far
 --watch SECONDS   how long the service has to stay up to count as healthy [10]
 --uninstall       remove all of it: program, configuration, bundles, and what was detected
 --root FOLDER     work below FOLDER only, as on a board's unpacked image: no user is created and no
@@ -21,17 +23,18 @@ put back.
 --python COMMAND  the Python to install with
 --systemctl COMMAND  with --root, what to call there instead of printing
 
-Exit codes: 0 done, 1 the service did not get ready, or doctor found a fault, 2 not installed.
+Exit codes: 0 done, 1 the service is not ready, or doctor found a fault, 2 not installed.
 END
 }
 
 fail() {
+  told=yes
   echo "error: $1" >&2
   exit "${2:-2}"
 }
 
 here=$(cd "$(dirname "$0")" && pwd)
-root='' bundle='' python='' systemctl='' uninstall='' start='' watch_s=10
+root='' bundle='' python='' systemctl='' uninstall='' start='' watch_s=10 told=''
 while [ $# -gt 0 ]; do
   case $1 in
     --uninstall | --start) eval "${1#--}=yes" ;;
@@ -119,6 +122,9 @@ check() {
   [ "$found" = "$PYTHON" ] || fail "$python is Python $found, and this package is for $PYTHON"
   if [ -n "$bundle" ]; then
     [ -f "$bundle/manifest.yaml" ] || fail "--bundle $bundle is no bundle: it has no manifest.yaml"
+    if [ -e "$data/bundle" ] && [ ! -L "$data/bundle" ]; then
+      fail "$data/bundle is not a link of this installation: move it away to use --bundle"
+    fi
   fi
   case $watch_s in '' | *[!0-9]*) fail "--watch $watch_s is no number of seconds" ;; esac
 }
@@ -161,7 +167,7 @@ install_program() {
     --root-user-action=ignore --no-warn-script-location --no-cache-dir --implementation cp \
     --python-version "$PYTHON" $platforms --only-binary=:all: --target "$site" "$@" ||
     fail "rkyolo could not be installed, pip says why above"
-  rm -rf "$site/bin"
+  rm -rf "${site:?}/bin"
   interpreter=/usr/bin/python$PYTHON
   [ -n "$root" ] || interpreter=$($python -c 'import sys; print(sys._base_executable)')
   ln -s "$interpreter" "$part/bin/python3"
@@ -214,13 +220,17 @@ install_bundle() {
 
 use_release() {
   point "$1" "$program/current"
-  cp "$program/current/rkyolo.service" "$unit"
+  cp "$program/$1/rkyolo.service" "$unit.new"
+  mv -f "$unit.new" "$unit"
   service daemon-reload
 }
 
-# ready, as the service says by itself, and still up a while later
+# ready, as the service says by itself, and still up a while later. It may have been started so
+# often that systemd would refuse, which counts our own starts too.
 comes_up() {
+  service reset-failed rkyolo 2>/dev/null || true
   service restart rkyolo || return 1
+  if [ -n "$root" ] && [ -z "$systemctl" ]; then return; fi
   left=$watch_s
   while [ "$left" -gt 0 ]; do
     sleep 1
@@ -229,12 +239,16 @@ comes_up() {
   done
 }
 
+put_back() {
+  use_release "$was_release"
+  if [ -n "$was_bundle" ]; then point "$was_bundle" "$data/bundle"; else rm -f "$data/bundle"; fi
+}
+
 start_or_put_back() {
   comes_up && return
   why="the service did not get ready and stay up: journalctl -u rkyolo says why"
   [ -n "$was_release" ] || fail "$why" 1
-  use_release "$was_release"
-  [ -z "$was_bundle" ] || point "$was_bundle" "$data/bundle"
+  put_back || true
   if comes_up; then fail "$why; what ran before runs again" 1; fi
   fail "$why; what ran before is put back, and does not come up either" 1
 }
@@ -248,24 +262,40 @@ forget_old_releases() {
   done
 }
 
+# code 1 is for what fail and doctor say; a command that fails before, as on a full disk, is a 2
+leave() {
+  code=$?
+  rm -rf "$program/releases/.$ID.part" "$data"/bundles/*.part
+  if [ -n "$swapping" ] && [ -n "$was_release" ]; then put_back || true; fi
+  [ "$code" = 0 ] || [ -n "$told" ] || exit 2
+}
+
 check
-made='' fresh=''
-was_release=$(readlink "$program/current" || true)
-was_bundle=$(readlink "$data/bundle" || true)
+made='' fresh='' running='' later='' swapping=''
 folder /opt/rkyolo/releases
 folder /etc/systemd/system
 folder /usr/local/bin
-trap 'rm -rf "$program/releases/.$ID.part"' EXIT
+# one at a time: after a lost connection an earlier one may still be at work
+exec 9<"$program"
+flock -n 9 || fail "another installation is at work here: wait until it is done"
+was_release=$(readlink "$program/current" || true)
+was_bundle=$(readlink "$data/bundle" || true)
+trap leave EXIT
 trap 'exit 2' INT TERM
+trap '' HUP PIPE
 install_program
 install_settings
 if [ -n "$made" ]; then echo "$made" >>"$program/made-folders"; fi
-running=''
 if active; then running=yes; fi
+# with cameras that are not the user's it could only fail
+if [ -n "$fresh" ]; then later=$start start=''; fi
+trap '' INT TERM
+swapping=yes
 install_bundle
 use_release "releases/$ID"
 ln -sfn /opt/rkyolo/current/bin/rkyolo "$command"
 if [ -n "$start" ]; then service enable rkyolo; fi
+swapping=''
 if [ -n "$start$running" ]; then start_or_put_back; fi
 forget_old_releases
 
@@ -277,4 +307,6 @@ if [ -n "$fresh" ]; then
 fi
 set -- doctor --user rkyolo
 [ ! -e "$data/bundle" ] || set -- "$@" /var/lib/rkyolo/bundle
+told=yes
 system /opt/rkyolo/current/bin/rkyolo "$@" || exit 1
+[ -z "$later" ] || fail "it is not started yet: name your cameras first, as it says above" 1
