@@ -4,6 +4,7 @@ A path below / is looked for in the root first and then on the host, so everythi
 names its place in the root in full.
 """
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -23,36 +24,43 @@ PYTHON = "/usr/bin/python3.11"
 
 
 def packages(folder: Path) -> list[Path]:
-    """Debian's packages for arm64 with all they depend on, fetched into a folder once."""
-    whole = folder / "whole"
-    if not whole.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        (folder / "lists" / "partial").mkdir(parents=True)
-        (folder / "cache" / "archives" / "partial").mkdir(parents=True)
-        sources = folder / "sources.list"
-        sources.write_text(f"deb [signed-by={KEYRING}] {MIRROR} bookworm main\n")
-        apt = [
-            program("apt-get"),
-            "-qq",
-            *_options(
-                APT__Architecture="arm64",
-                APT__Architectures="arm64",
-                APT__Install_Recommends="0",
-                APT__Sandbox__User="",
-                Acquire__Languages="none",
-                Debug__NoLocking="1",
-                Dir__State__lists=folder / "lists",
-                Dir__State__status="/dev/null",
-                Dir__Cache=folder / "cache",
-                Dir__Etc__sourcelist=sources,
-                Dir__Etc__sourceparts="-",
-            ),
-        ]
-        subprocess.run([*apt, "update"], check=True, timeout=300)
-        install = [*apt, "install", "--yes", "--download-only", *PACKAGES]
-        subprocess.run(install, check=True, timeout=600, stdout=subprocess.DEVNULL)
-        whole.touch()
+    """Debian's packages for arm64 with all they depend on, fetched into a folder once, however many
+    test processes ask for them."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "whole").exists():
+            _fetch(folder)
     return sorted((folder / "cache" / "archives").glob("*.deb"))
+
+
+def _fetch(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "lists" / "partial").mkdir(parents=True)
+    (folder / "cache" / "archives" / "partial").mkdir(parents=True)
+    sources = folder / "sources.list"
+    sources.write_text(f"deb [signed-by={KEYRING}] {MIRROR} bookworm main\n")
+    apt = [
+        program("apt-get"),
+        "-qq",
+        *_options(
+            APT__Architecture="arm64",
+            APT__Architectures="arm64",
+            APT__Install_Recommends="0",
+            APT__Sandbox__User="",
+            Acquire__Languages="none",
+            Debug__NoLocking="1",
+            Dir__State__lists=folder / "lists",
+            Dir__State__status="/dev/null",
+            Dir__Cache=folder / "cache",
+            Dir__Etc__sourcelist=sources,
+            Dir__Etc__sourceparts="-",
+        ),
+    ]
+    subprocess.run([*apt, "update"], check=True, timeout=300)
+    install = [*apt, "install", "--yes", "--download-only", *PACKAGES]
+    subprocess.run(install, check=True, timeout=600, stdout=subprocess.DEVNULL)
+    (folder / "whole").touch()
 
 
 def _options(**settings: object) -> list[str]:

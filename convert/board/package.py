@@ -84,6 +84,8 @@ def _build(wheels: Path, source: Path) -> None:
             shutil.copytree(_PROJECT / name, source / name, ignore=ignored)
         else:
             shutil.copy(_PROJECT / name, source)
+    for path in source.rglob("*"):  # whatever the clone's umask was
+        path.chmod(0o755 if path.is_dir() else 0o644)
     _pip("wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(wheels), str(source))
 
 
@@ -91,7 +93,7 @@ def _pip(*arguments: str) -> None:
     """Run pip. Raises UserError with the last thing it said."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
     environment = os.environ | {"SOURCE_DATE_EPOCH": str(_EPOCH)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, umask=0o022)
     if done.returncode != 0:
         said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         why = said[0].removeprefix("ERROR: ") if said else f"exit code {done.returncode}"
