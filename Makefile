@@ -22,9 +22,6 @@ SERVERS := mosquitto openssl ffmpeg chromium chromium-driver python3-gi gir1.2-g
 EMULATOR := qemu-user-static gcc-aarch64-linux-gnu libc6-dev-arm64-cross debian-archive-keyring \
   openssh-server rsync
 
-# One more than there are cores, since many tests wait for a server most of their time.
-PARALLEL := -n $(shell expr $$(nproc) + 1) --dist loadfile --no-loadscope-reorder
-
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-tests convert test rehearse board-package deploy lint bench clean
 
@@ -52,7 +49,7 @@ setup-tests: ## Install the servers the tests need; asks for sudo where that is 
 # where it may, it installs them; where it may not, the tests that miss one say so and fail
 test: $(VENV)/.ready-test ## Run all tests, on the real toolkit and its simulator.
 	@if test "$$(id -u)" = 0 || sudo -n true 2>/dev/null; then $(MAKE) --no-print-directory setup-tests; fi
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 rehearse: $(VENV)/.ready-test $(DEMO_BUNDLE)/manifest.yaml ## Install and run on an emulated board.
 	@if test "$$(id -u)" = 0 || sudo -n true 2>/dev/null; then $(MAKE) --no-print-directory setup-tests; fi

@@ -11,7 +11,7 @@ from convert.checkpoint import read_checkpoint
 from convert.network import deploy_graph, facts_for
 
 GOLDEN = DATA / "golden" / "checkpoints"
-SEED, COUNT = 20, int(os.environ.get("CHECKPOINT_MUTATIONS", "800"))
+SEED, COUNT = 20, int(os.environ.get("CHECKPOINT_MUTATIONS", "500"))
 """2,000 were run, and can be again; the rest of the time is better spent elsewhere."""
 
 
