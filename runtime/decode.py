@@ -53,7 +53,6 @@ class _Head:
 
     parts: tuple[_Part, ...]
     objectness: tuple[int, int]  # in which part, and there in which plane of an anchor
-    channels: int  # 5 + nc
     box: np.ndarray  # float32 (5, places), see _xyxy
 
 
@@ -144,16 +143,13 @@ def _gather(head: _Head, tensors: Sequence[Tensor], place: np.ndarray) -> np.nda
     """float32 (5 + nc, n), all channels of the places, dequantized."""
     if len(tensors) == 1:
         return _real(head.parts[0], tensors[0], place)
-    value = np.empty((head.channels, len(place)), np.float32)
-    for rows, part, tensor in zip(PARTS.values(), head.parts, tensors, strict=True):
-        value[rows] = _real(part, tensor, place)
-    return value
+    return np.concatenate([_real(*both, place) for both in zip(head.parts, tensors, strict=True)])
 
 
 def _real(part: _Part, tensor: Tensor, place: np.ndarray) -> np.ndarray:
     """float32 (k, n), a part's channels of the places. Plane after plane, so that neighbouring
     places share cache lines."""
-    index = place if part.first is None else part.channels + part.first.take(place)
+    index = place[None] if part.first is None else part.channels + part.first.take(place)
     return _dequantized(tensor.array.take(index), tensor.scale, tensor.zero_point)
 
 
@@ -207,7 +203,6 @@ def _head(facts: Facts, index: int) -> _Head:
     return _Head(
         parts=tuple(_part(shape, na, anchor, row * nx + column) for _, shape in tensors),
         objectness=(0, PARTS["objectness"].start) if len(tensors) == 1 else (1, 0),
-        channels=5 + facts.classes,
         box=box,
     )
 

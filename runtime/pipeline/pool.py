@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 
 from runtime.backends import Backend
@@ -58,6 +59,8 @@ class Pool:
         self._contexts = [_Context(self, core, backend) for core, backend in backends]
 
     def start(self, dispatcher: Dispatcher) -> None:
+        if len(self._contexts) > 1:  # these fill the CPUs; OpenCV's own threads only add switches
+            cv2.setNumThreads(1)
         for context in self._contexts:
             context.start(dispatcher)
 
