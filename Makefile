@@ -46,10 +46,11 @@ setup-tests: ## Install the servers the tests need; asks for sudo where that is 
 	$$run apt-get update -q && \
 	$$run env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing
 
-# where it may, it installs them; where it may not, the tests that miss one say so and fail
+# where it may, it installs them; where it may not, the tests that miss one say so and fail. One
+# process more than there are cores, since many tests wait for a server.
 test: $(VENV)/.ready-test ## Run all tests, on the real toolkit and its simulator.
 	@if test "$$(id -u)" = 0 || sudo -n true 2>/dev/null; then $(MAKE) --no-print-directory setup-tests; fi
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(expr $$(nproc) + 1) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 rehearse: $(VENV)/.ready-test $(DEMO_BUNDLE)/manifest.yaml ## Install and run on an emulated board.
 	@if test "$$(id -u)" = 0 || sudo -n true 2>/dev/null; then $(MAKE) --no-print-directory setup-tests; fi
