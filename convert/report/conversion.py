@@ -98,10 +98,7 @@ def next_steps(found: Conversion) -> list[tuple[str, str]]:
             "rkyolo evaluate BUNDLE --data data.yaml --backend onnxruntime --backend simulator"
             " --report accuracy.html",
         ),
-        (
-            "Copy the bundle to the board, and try it there:",
-            "rkyolo detect BUNDLE PICTURE --backend rknnlite",
-        ),
+        ("Bring it to a board, to run there as a service:", "rkyolo deploy USER@HOST BUNDLE"),
     ]
     return steps
 

@@ -6,10 +6,12 @@ import re
 import cv2
 import numpy as np
 import pytest
+import typer
 from scenes import facts_of
 
 from anchors import PRESETS, Anchors
 from convert.calibrate import Sample
+from convert.cli import register
 from convert.compare import Comparison, PictureComparison, match
 from convert.quantize import Options
 from convert.report import Verdict, as_text, judge, side_by_side, svg, write_report
@@ -281,6 +283,22 @@ def test_the_way_to_the_search_is_shown_where_int8_fell_short():
         conversion(failed, [], options=Options(precision="fp16")),
     ):
         assert not any(tune in command for _, command in next_steps(found))
+
+
+def test_what_is_to_be_typed_is_a_command_with_those_options():
+    app = typer.Typer()
+    register(app)
+    known = typer.main.get_command(app).commands
+    steps = [
+        step
+        for found in (compared(([A], [A])), compared(([A, B], [A])))
+        for step in next_steps(conversion(found, []))
+    ]
+    typed = [command.split() for _, command in steps if command]
+    assert {"evaluate", "deploy", "tune"} == {words[1] for words in typed}
+    for program, name, *rest in typed:
+        options = {option for parameter in known[name].params for option in parameter.opts}
+        assert program == "rkyolo" and {word for word in rest if word[0] == "-"} <= options
 
 
 HOSTILE = "<img src=x onerror=alert(1)></style><script>alert(1)</script>"
