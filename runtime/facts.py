@@ -90,7 +90,7 @@ class Facts(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> "Facts":
-        self.anchors  # noqa: B018  # raises where heads are out of order
+        _ = self.anchors  # raises where heads are out of order
         width, height = self.input.wh
         for stride in (head.stride for head in self.heads):
             if width % stride or height % stride:

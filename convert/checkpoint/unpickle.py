@@ -8,21 +8,15 @@ values, makes an inert record of every module class, and refuses the rest.
 import io
 import pickletools
 from collections.abc import Callable
-from typing import Any, ClassVar, NoReturn
+from typing import Any
 
-from convert.checkpoint.allowed import check_global, construct, instantiate, is_key
+from convert.checkpoint.allowed import check_global, construct, instantiate
+from convert.checkpoint.limits import Limits
 from convert.checkpoint.values import Global, Instance, NumpyValue
 from runtime.errors import UserError
 
 _MOST_OPERATIONS = 2_000_000
 """A bound on time and memory. The largest YOLOv5 with its optimizer takes a tenth of it."""
-
-_MOST_COPIED = 4_000_000
-"""Items, or eights of characters, that all operations together may copy from values that are there
-already, so that one large value cannot be copied again and again."""
-
-_MOST_NUMBER_KEYS = 20_000
-"""Keys other than text: unlike text's, their hashes can be chosen to collide."""
 
 
 def unpickle(stream: io.BytesIO, origin: str, persistent: Callable[[Any], Any]) -> Any:
@@ -31,14 +25,15 @@ def unpickle(stream: io.BytesIO, origin: str, persistent: Callable[[Any], Any]) 
     persistent turns a persistent id, plain values only, into a value. Raises UserError for a
     damaged pickle and for anything outside the allow-list; origin names the file in errors.
     """
-    machine = _Machine(origin, persistent)
+    limits = Limits(origin)
+    machine = _Machine(limits, persistent)
     try:
         for _ in range(_MOST_OPERATIONS):
             opcode = _OPCODES[stream.read(1)]
             if opcode.name == "STOP":
                 return machine.result()
             machine.step(opcode, stream)
-        machine.refuse_size()
+        limits.refuse_size()
     except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
         raise UserError(
             f"{origin} is damaged: its pickle cannot be read; copy the file again from where it was"
@@ -60,21 +55,19 @@ def _two_lines(stream: io.BytesIO) -> tuple[str, str]:
 class _Machine:
     """The stack, the marks and the memo of one pickle."""
 
-    def __init__(self, origin: str, persistent: Callable[[Any], Any]):
-        self._origin = origin
+    def __init__(self, limits: Limits, persistent: Callable[[Any], Any]):
+        self._limits = limits
         self._persistent = persistent
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
-        self._copied = 0
-        self._number_keys = 0
 
     def step(self, opcode: pickletools.OpcodeInfo, stream: io.BytesIO) -> None:
         """Carry out one operation, whose argument comes next in the stream."""
         name = opcode.name
         operation = _OPERATIONS.get(name)
         if not (operation or name in _LITERALS or name in _CONSTANTS or name in _EMPTY):
-            self._refuse(f"the pickle operation {name}")
+            self._limits.refuse(f"the pickle operation {name}")
         read = _READERS.get(name) or (opcode.arg and opcode.arg.reader)
         argument = read(stream) if read else None
         if operation:
@@ -88,21 +81,6 @@ class _Machine:
         if len(self._stack) != 1:
             raise ValueError("stack is not down to the result")
         return self._stack[0]
-
-    def refuse_size(self) -> NoReturn:
-        raise UserError(f"{self._origin} holds a far larger pickle than any YOLOv5 checkpoint")
-
-    def _count_copy(self, *values: Any) -> None:
-        sized = [value for value in values if isinstance(value, _SIZED)]
-        self._copied += sum(len(v) // 8 if isinstance(v, _TEXT) else len(v) for v in sized)
-        if self._copied > _MOST_COPIED:
-            self.refuse_size()
-
-    def _refuse(self, what: str) -> NoReturn:
-        raise UserError(
-            f"{self._origin} is refused: it asks for {what}, which no YOLOv5 checkpoint needs and"
-            " which could run code; do not load this file with torch either"
-        )
 
     def _pop(self, count: int) -> list[Any]:
         floor = self._marks[-1] if self._marks else 0
@@ -142,17 +120,14 @@ class _Machine:
     def _tuple(self, _: Any) -> None:
         self._stack.append(tuple(self._pop_mark()))
 
-    def _tuple_of(count: int) -> Callable[["_Machine", Any], None]:  # noqa: N805
-        def operation(self: "_Machine", _: Any) -> None:
-            self._stack.append(tuple(self._pop(count)))
-
-        return operation
+    def _tuple_of(self, count: int) -> None:
+        self._stack.append(tuple(self._pop(count)))
 
     def _list(self, _: Any) -> None:
         self._stack.append(self._pop_mark())
 
     def _frozenset(self, _: Any) -> None:
-        self._stack.append(frozenset(self._keys(self._pop_mark())))
+        self._stack.append(frozenset(self._limits.keys(self._pop_mark())))
 
     def _dict(self, _: Any) -> None:
         items = self._pop_mark()
@@ -175,7 +150,7 @@ class _Machine:
             raise TypeError("append to something that is no list")
 
     def _add_items(self, _: Any) -> None:
-        items = self._keys(self._pop_mark())
+        items = self._limits.keys(self._pop_mark())
         target = self._stack[-1]
         if not isinstance(target, set):
             raise TypeError("add to something that is no set")
@@ -188,7 +163,7 @@ class _Machine:
         self._set_items(self._pop_mark())
 
     def _set_items(self, items: list[Any]) -> None:
-        keys, values = self._keys(items[::2]), items[1::2]
+        keys, values = self._limits.keys(items[::2]), items[1::2]
         target = self._stack[-1]
         if isinstance(target, Instance):  # a subclass of dict
             target.items.extend(zip(keys, values, strict=True))
@@ -197,19 +172,8 @@ class _Machine:
         else:
             raise TypeError("set an item of something that is no dict")
 
-    def _keys(self, keys: list[Any]) -> list[Any]:
-        """Keys as they are; only those that are quick to hash: a deep tuple overflows the stack."""
-        for key in keys:
-            if not isinstance(key, str):
-                self._number_keys += 1
-                if not is_key(key):
-                    self._refuse(f"a {type(key).__name__} as a key")
-        if self._number_keys > _MOST_NUMBER_KEYS:
-            self.refuse_size()
-        return keys
-
     def _global(self, argument: tuple[str, str]) -> None:
-        self._stack.append(check_global(Global(*argument), self._refuse))
+        self._stack.append(check_global(Global(*argument), self._limits.refuse))
 
     def _stack_global(self, _: Any) -> None:
         module, name = self._pop(2)
@@ -223,7 +187,7 @@ class _Machine:
     def _new_object(self, _: Any) -> None:
         cls, arguments = self._pop(2)
         if isinstance(cls, Global) and arguments == ():
-            self._stack.append(instantiate(cls, self._refuse))
+            self._stack.append(instantiate(cls, self._limits.refuse))
         else:
             self._construct(cls, arguments)
 
@@ -239,15 +203,15 @@ class _Machine:
     def _new_object_ex(self, _: Any) -> None:
         cls, arguments, keywords = self._pop(3)
         if keywords:
-            self._refuse("an object with keywords")
+            self._limits.refuse("an object with keywords")
         self._stack += [cls, arguments]
         self._new_object(None)
 
     def _construct(self, function: Any, arguments: Any) -> None:
         if not isinstance(function, Global) or not isinstance(arguments, tuple):
-            self._refuse("a call of something that is no class")
-        self._count_copy(arguments, *arguments)
-        self._stack.append(construct(function, arguments, self._refuse))
+            self._limits.refuse("a call of something that is no class")
+        self._limits.count_copy(arguments, *arguments)
+        self._stack.append(construct(function, arguments, self._limits.refuse))
 
     def _build(self, _: Any) -> None:
         (state,) = self._pop(1)
@@ -256,12 +220,12 @@ class _Machine:
             # an object with slots has a pair of states
             for part in state if isinstance(state, tuple) and len(state) == 2 else (state,):
                 if isinstance(part, dict):
-                    self._count_copy(part)
+                    self._limits.count_copy(part)
                     target.state.update(part)
         elif isinstance(target, NumpyValue):
-            construct(target.of, (target, state), self._refuse)
+            construct(target.of, (target, state), self._limits.refuse)
         elif not isinstance(target, dict):  # a dict's own attributes do not matter
-            self._refuse(f"state for a {type(target).__name__}")
+            self._limits.refuse(f"state for a {type(target).__name__}")
 
     def _persistent_id(self, argument: str) -> None:
         self._stack.append(self._persistent(argument))
@@ -272,55 +236,51 @@ class _Machine:
     def _nothing(self, _: Any) -> None:
         pass
 
-    OPERATIONS: ClassVar = {
-        "MARK": _mark,
-        "POP": _pop_one,
-        "POP_MARK": lambda self, _: self._pop_mark() and None,
-        "DUP": _duplicate,
-        "PUT": _put,
-        "BINPUT": _put,
-        "LONG_BINPUT": _put,
-        "MEMOIZE": _memoize,
-        "GET": _get,
-        "BINGET": _get,
-        "LONG_BINGET": _get,
-        "TUPLE": _tuple,
-        "TUPLE1": _tuple_of(1),
-        "TUPLE2": _tuple_of(2),
-        "TUPLE3": _tuple_of(3),
-        "LIST": _list,
-        "FROZENSET": _frozenset,
-        "DICT": _dict,
-        "APPEND": _append,
-        "APPENDS": _appends,
-        "ADDITEMS": _add_items,
-        "SETITEM": _set_item,
-        "SETITEMS": _set_items_from_mark,
-        "GLOBAL": _global,
-        "STACK_GLOBAL": _stack_global,
-        "REDUCE": _reduce,
-        "NEWOBJ": _new_object,
-        "NEWOBJ_EX": _new_object_ex,
-        "OBJ": _object,
-        "INST": _instance,
-        "BUILD": _build,
-        "PERSID": _persistent_id,
-        "BINPERSID": _binary_persistent_id,
-        "PROTO": _nothing,
-        "FRAME": _nothing,
-    }
-
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY = {"EMPTY_TUPLE": tuple, "EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": set}
-_TEXT = (str, bytes, bytearray)
-_SIZED = (*_TEXT, list, tuple, dict, set, frozenset)
 _OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
 _LITERALS = frozenset(
     "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT BINSTRING SHORT_BINSTRING"
     " UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8"
     " BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8".split()
 )
-_OPERATIONS = _Machine.OPERATIONS
+_OPERATIONS = {
+    "MARK": _Machine._mark,
+    "POP": _Machine._pop_one,
+    "POP_MARK": lambda machine, _: machine._pop_mark() and None,
+    "DUP": _Machine._duplicate,
+    "PUT": _Machine._put,
+    "BINPUT": _Machine._put,
+    "LONG_BINPUT": _Machine._put,
+    "MEMOIZE": _Machine._memoize,
+    "GET": _Machine._get,
+    "BINGET": _Machine._get,
+    "LONG_BINGET": _Machine._get,
+    "TUPLE": _Machine._tuple,
+    "TUPLE1": lambda machine, _: machine._tuple_of(1),
+    "TUPLE2": lambda machine, _: machine._tuple_of(2),
+    "TUPLE3": lambda machine, _: machine._tuple_of(3),
+    "LIST": _Machine._list,
+    "FROZENSET": _Machine._frozenset,
+    "DICT": _Machine._dict,
+    "APPEND": _Machine._append,
+    "APPENDS": _Machine._appends,
+    "ADDITEMS": _Machine._add_items,
+    "SETITEM": _Machine._set_item,
+    "SETITEMS": _Machine._set_items_from_mark,
+    "GLOBAL": _Machine._global,
+    "STACK_GLOBAL": _Machine._stack_global,
+    "REDUCE": _Machine._reduce,
+    "NEWOBJ": _Machine._new_object,
+    "NEWOBJ_EX": _Machine._new_object_ex,
+    "OBJ": _Machine._object,
+    "INST": _Machine._instance,
+    "BUILD": _Machine._build,
+    "PERSID": _Machine._persistent_id,
+    "BINPERSID": _Machine._binary_persistent_id,
+    "PROTO": _Machine._nothing,
+    "FRAME": _Machine._nothing,
+}
 _READERS = {"GLOBAL": _two_lines, "INST": _two_lines, "PERSID": _line}
 """For arguments that pickletools would take escapes out of, which pickle does not."""

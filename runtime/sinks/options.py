@@ -1,6 +1,7 @@
 """The sinks a configuration can name."""
 
 import re
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ from runtime.secret import Secret
 _Quality = Annotated[int, Field(gt=0, le=100)]
 
 
-class SinkOptions(Options):
+class SinkOptions(Options, ABC):
     """What every sink has."""
 
     name: Name | None = Field(default=None, description="the type, if there is only one of it")
@@ -25,9 +26,9 @@ class SinkOptions(Options):
     )
 
     @property
+    @abstractmethod
     def shown(self) -> str:
         """Where its results go, with no secret in it."""
-        raise NotImplementedError
 
 
 class JsonlOptions(SinkOptions):

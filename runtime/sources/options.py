@@ -1,5 +1,6 @@
 """The sources a configuration can name."""
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ _Side = Annotated[int, Field(gt=0, le=16384)]
 _Rate = Annotated[float, Field(gt=0, le=1000)]
 
 
-class SourceOptions(Options):
+class SourceOptions(Options, ABC):
     """What every source has."""
 
     name: Name
@@ -24,9 +25,9 @@ class SourceOptions(Options):
     thresholds: ThresholdOptions = ThresholdOptions()
 
     @property
+    @abstractmethod
     def shown(self) -> str:
         """Where its pictures come from, with no secret in it."""
-        raise NotImplementedError
 
 
 class FilesOptions(SourceOptions):

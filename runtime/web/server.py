@@ -90,7 +90,7 @@ class WebServer:
         if not self._thread.ident:
             self._socket.close()
         elif self._thread.is_alive() and self._loop is not None:
-            self._server.config.timeout_graceful_shutdown = max(within_s - 1, 0.2)  # type: ignore
+            self._server.config.timeout_graceful_shutdown = max(within_s - 1, 0.2)
             self._server.should_exit = True
             try:
                 self._loop.call_soon_threadsafe(self._site.close)

@@ -1,13 +1,13 @@
 """Anchors as files, written and read again."""
 
 import re
-import shutil
 import subprocess
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from servers import program
 
 from anchors import PRESETS, Anchors
 from anchors.formats import (
@@ -262,7 +262,6 @@ def test_a_header_needs_as_many_anchors_on_every_head():
         to_c_header(unlike)
 
 
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc, to compile the header")
 @pytest.mark.parametrize("some", [P5, PRESETS["coco-p6"], FRACTIONS], ids=["p5", "p6", "fractions"])
 def test_the_header_compiles_and_c_reads_the_same(some, tmp_path):
     (tmp_path / "anchors.h").write_text(to_c_header(some))
@@ -273,9 +272,17 @@ def test_the_header_compiles_and_c_reads_the_same(some, tmp_path):
         '      printf("%d ", anchor[i][j]);\n  return 0;\n}\n'
     )
     flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
-    check = ["gcc", "-fsyntax-only", *flags, "-Wno-unused-variable", "-x", "c", "anchors.h"]
+    check = [
+        program("gcc"),
+        "-fsyntax-only",
+        *flags,
+        "-Wno-unused-variable",
+        "-x",
+        "c",
+        "anchors.h",
+    ]
     subprocess.run(check, cwd=tmp_path, check=True)
-    subprocess.run(["gcc", *flags, "main.c", "-o", "main"], cwd=tmp_path, check=True)
+    subprocess.run([program("gcc"), *flags, "main.c", "-o", "main"], cwd=tmp_path, check=True)
     printed = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True)
     expected = np.concatenate([head.wh_px.ravel() for head in some.heads])
     assert [int(n) for n in printed.stdout.split()] == np.maximum(np.rint(expected), 1).tolist()
