@@ -5,28 +5,29 @@ from typing import Annotated, get_args
 
 import typer
 
+from convert.arguments import (
+    Behind,
+    CalibrationPictures,
+    Check,
+    Chip,
+    GivenAnchors,
+    Heads,
+    LeastAgreement,
+    Model,
+    NewBundle,
+    Size,
+    StemChoice,
+    agreement_of,
+    one_of,
+    size_of,
+)
 from convert.board.command import board_package, deploy
 from convert.evaluate.command import evaluate
 from convert.tune.command import tune
 from runtime.errors import UserError
 from runtime.manifest import Activation, Algorithm, Outputs, Precision, Stem, Target
-from runtime.size import parse_size
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A YOLOv5 .pt or .onnx.")]
-Size = Annotated[
-    str | None, typer.Option(metavar="640|HxW", help="Input size [640, or the ONNX file's own].")
-]
-GivenAnchors = Annotated[
-    str | None, typer.Option("--anchors", metavar="PRESET|FILE", help="For an ONNX without them.")
-]
 _PLUGIN = "tensorrt-plugin"
-StemChoice = Annotated[
-    str, typer.Option("--stem", metavar="|".join(get_args(Stem)), help="How pictures are fed.")
-]
-Heads = Annotated[
-    str, typer.Option("--heads", metavar="|".join(get_args(Outputs)), help="Outputs a head.")
-]
-Behind = Annotated[str, typer.Option(metavar="none|sigmoid", help="Behind each head.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -72,15 +73,15 @@ def export(
     from runtime.files import whole_file
 
     chosen, form, ending = (
-        _choice("--activation", activation, Activation),
-        _choice("--heads", heads, Outputs),
-        _choice("--decode", decode, Decode),
+        one_of("--activation", activation, Activation),
+        one_of("--heads", heads, Outputs),
+        one_of("--decode", decode, Decode),
     )
     if form != "one" and ending != "none":
         raise UserError("--decode puts heads together again: leave --heads split out")
     if out.suffix.lower() != ".onnx":
         raise UserError(f"-o {out} should end in .onnx")
-    source = read_source(model, _size(size), anchors)
+    source = read_source(model, size_of(size), anchors)
     if ending == "none":
         facts, graph = export_graph(source, chosen, simplify, outputs=form)
         outputs = facts.tensors
@@ -139,21 +140,14 @@ def anchors(
 
 def convert(
     model: Model,
-    out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="BUNDLE", help="The folder to write.")
-    ],
-    calibration: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER|LIST.txt|data.yaml|VIDEO", help="Pictures like the camera's."),
-    ] = None,
+    out: NewBundle,
+    calibration: Annotated[Path | None, CalibrationPictures] = None,
     size: Size = None,
     anchors: GivenAnchors = None,
     activation: Behind = "sigmoid",
     stem: StemChoice = "none",
     heads: Heads = "one",
-    target: Annotated[
-        str, typer.Option(metavar="|".join(get_args(Target)), help="The chip.")
-    ] = "rk3588",
+    target: Chip = "rk3588",
     precision: Annotated[str, typer.Option(metavar="int8|fp16")] = "int8",
     algorithm: Annotated[
         str, typer.Option(metavar="|".join(get_args(Algorithm)), help="How int8 ranges are chosen.")
@@ -173,13 +167,8 @@ def convert(
         list[str] | None,
         typer.Option(metavar="TENSOR", help="Leave a tensor in float16; may be given again."),
     ] = None,
-    check: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Pictures to compare on [some of calibration]."),
-    ] = None,
-    min_agreement: Annotated[
-        float, typer.Option(help="The F1 between float and built that passes, 0 to 1.")
-    ] = 0.9,
+    check: Check = None,
+    min_agreement: LeastAgreement = 0.9,
 ) -> None:
     """Build a bundle for the board, and prove it on the simulator."""
     from convert.bundle import Request
@@ -187,12 +176,10 @@ def convert(
     from convert.options import Options
     from convert.progress import Steps
 
-    if not 0 <= min_agreement <= 1:
-        raise UserError(f"--min-agreement {min_agreement:g} is no F1: give 0 to 1")
     options = Options(
-        _choice("--target", target, Target),
-        _choice("--precision", precision, Precision),
-        _choice("--algorithm", algorithm, Algorithm),
+        one_of("--target", target, Target),
+        one_of("--precision", precision, Precision),
+        one_of("--algorithm", algorithm, Algorithm),
         tuple(hybrid or ()),
         hybrid_layers,
         auto_hybrid,
@@ -203,13 +190,13 @@ def convert(
         out=out,
         calibration=calibration,
         check=check,
-        wh=_size(size),
+        wh=size_of(size),
         anchors=anchors,
-        activation=_choice("--activation", activation, Activation),
-        stem=_choice("--stem", stem, Stem),
-        outputs=_choice("--heads", heads, Outputs),
+        activation=one_of("--activation", activation, Activation),
+        stem=one_of("--stem", stem, Stem),
+        outputs=one_of("--heads", heads, Outputs),
         options=options,
-        least_f1=min_agreement,
+        least_f1=agreement_of(min_agreement),
     )
     with Steps() as steps:
         outcome = convert_model(request, steps)
@@ -249,24 +236,13 @@ def cost(
         costs, chip, hybrid = estimate(
             model,
             steps,
-            _size(size),
+            size_of(size),
             anchors,
-            activation and _choice("--activation", activation, Activation),
-            target and _choice("--target", target, Target),
-            stem and _choice("--stem", stem, Stem),
+            activation and one_of("--activation", activation, Activation),
+            target and one_of("--target", target, Target),
+            stem and one_of("--stem", stem, Stem),
         )
     if as_json:
         print(json.dumps(as_plain(costs, chip, hybrid), indent=1))
     else:
         print(as_text(costs, chip, hybrid))
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    return parse_size(text) if text else None
-
-
-def _choice(option: str, value: str, allowed: object) -> str:
-    choices = get_args(allowed)
-    if value not in choices:
-        raise UserError(f"{option} {value} is not known: choose {', '.join(choices)}")
-    return value

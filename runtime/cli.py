@@ -82,7 +82,7 @@ def detect(
         str | None, typer.Option(help="640 or HxW; what the model was built for.")
     ] = None,
     backend: Annotated[
-        str, typer.Option(help="auto, onnxruntime, opencv, simulator or rknnlite.")
+        str, typer.Option(help="auto, onnxruntime, opencv, simulator, rknnrt or rknnlite.")
     ] = "auto",
     anchors: Annotated[
         str | None, typer.Option(metavar="PRESET|FILE", help="For an ONNX that does not decode.")

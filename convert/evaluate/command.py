@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runtime.size import parse_size
+from convert.arguments import Pictures, SkipBadLabels, Split, size_of
 
 if TYPE_CHECKING:
     from convert.evaluate.job import Outcome
@@ -20,12 +20,8 @@ def evaluate(
     data: Annotated[
         Path, typer.Option(metavar="data.yaml|COCO.json", help="Pictures and their labels.")
     ],
-    pictures: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where a COCO JSON's pictures are.")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(metavar="val|test|train", help="Which of data.yaml's [val].")
-    ] = None,
+    pictures: Pictures = None,
+    split: Split = None,
     backend: Annotated[
         list[str] | None, typer.Option(help="As in detect [auto]; several stand side by side.")
     ] = None,
@@ -37,9 +33,7 @@ def evaluate(
     ] = None,
     conf: Annotated[float, typer.Option(help="Score threshold, 0 to 1.")] = 0.001,
     iou: Annotated[float, typer.Option(help="IoU threshold, 0 to 1.")] = 0.6,
-    skip_bad_labels: Annotated[
-        bool, typer.Option("--skip-bad-labels", help="Leave pictures with bad labels out.")
-    ] = False,
+    skip_bad_labels: SkipBadLabels = False,
     workers: Annotated[
         int | None, typer.Option(help="Share the pictures among processes on this machine.")
     ] = None,
@@ -74,7 +68,7 @@ def evaluate(
         pictures=pictures,
         split=split,
         backends=tuple(backend or ["auto"]),
-        wh=parse_size(size) if size else None,
+        wh=size_of(size),
         anchors=anchors,
         confidence=conf,
         iou=iou,

@@ -2,13 +2,28 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from convert.arguments import (
+    CalibrationPictures,
+    Check,
+    Chip,
+    GivenAnchors,
+    LeastAgreement,
+    Model,
+    NewBundle,
+    Pictures,
+    Size,
+    SkipBadLabels,
+    Split,
+    agreement_of,
+    one_of,
+    size_of,
+)
 from runtime.errors import UserError
 from runtime.manifest import Target
-from runtime.size import parse_size
 
 if TYPE_CHECKING:
     from convert.tune.job import Result
@@ -18,46 +33,24 @@ _MOST_PROCESSES = 4
 
 
 def tune(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A YOLOv5 .pt or .onnx.")],
-    out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="BUNDLE", help="The folder to write.")
-    ],
-    calibration: Annotated[
-        Path,
-        typer.Option(metavar="FOLDER|LIST.txt|data.yaml|VIDEO", help="Pictures like the camera's."),
-    ],
+    model: Model,
+    out: NewBundle,
+    calibration: Annotated[Path, CalibrationPictures],
     data: Annotated[
         Path | None,
         typer.Option(metavar="data.yaml|COCO.json", help="Labelled pictures, for the mAP."),
     ] = None,
-    pictures: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where a COCO JSON's pictures are.")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(metavar="val|test|train", help="Which of data.yaml's [val].")
-    ] = None,
-    skip_bad_labels: Annotated[
-        bool, typer.Option("--skip-bad-labels", help="Leave pictures with bad labels out.")
-    ] = False,
+    pictures: Pictures = None,
+    split: Split = None,
+    skip_bad_labels: SkipBadLabels = False,
     val_pictures: Annotated[
         int, typer.Option(help="A trial is measured on so many of them, evenly spread.")
     ] = 200,
-    check: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Pictures for the agreement [some of calibration]."),
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option(metavar="640|HxW", help="Input size [640, or the ONNX's own].")
-    ] = None,
-    anchors: Annotated[
-        str | None, typer.Option(metavar="PRESET|FILE", help="For an ONNX without them.")
-    ] = None,
-    target: Annotated[
-        str, typer.Option(metavar="|".join(get_args(Target)), help="The chip.")
-    ] = "rk3588",
-    min_agreement: Annotated[
-        float, typer.Option(help="The F1 between float and built that passes, 0 to 1.")
-    ] = 0.9,
+    check: Check = None,
+    size: Size = None,
+    anchors: GivenAnchors = None,
+    target: Chip = "rk3588",
+    min_agreement: LeastAgreement = 0.9,
     keep: Annotated[
         list[str] | None,
         typer.Option(
@@ -97,10 +90,6 @@ def tune(
     from convert.progress import Steps
     from convert.tune import job
 
-    if not 0 <= min_agreement <= 1:
-        raise UserError(f"--min-agreement {min_agreement:g} is no F1: give 0 to 1")
-    if target not in get_args(Target):
-        raise UserError(f"--target {target} is not known: choose {', '.join(get_args(Target))}")
     if data is None and (pictures or split or skip_bad_labels):
         raise UserError("--pictures, --split and --skip-bad-labels belong to --data: give that too")
     if scheduler and workers:
@@ -114,10 +103,10 @@ def tune(
         calibration=calibration,
         data=labelled,
         check=check,
-        wh=parse_size(size) if size else None,
+        wh=size_of(size),
         anchors=anchors,
-        target=target,
-        least_f1=min_agreement,
+        target=one_of("--target", target, Target),
+        least_f1=agreement_of(min_agreement),
         most_pictures=val_pictures,
         keep=tuple(keep or ()),
         thorough=thorough,
