@@ -70,7 +70,7 @@ lint: $(VENV)/.ready-test ## Check style.
 	$(BIN)/ruff format --check .
 
 bench: $(VENV)/.ready-test ## Measure, and print ratios against references in the same run.
-	$(BIN)/python tests/bench/run.py $(ARGS)
+	PYTHONPATH=.:tests $(BIN)/python tests/bench/run.py $(ARGS)
 
 clean: ## Remove what was made, the environment too.
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .ruff_cache

@@ -13,22 +13,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import board
 import numpy as np
+import pipeline
 from rich.console import Console
 from rich.table import Table
+from scenes import facts_of, scene, split
+
+from runtime.decode import Decoder, Tensor
+from runtime.manifest import Facts, Thresholds
+from runtime.nms import nms
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-# tests/ has folders of the same names
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "bench")]
-
-import board  # noqa: E402
-import pipeline  # noqa: E402
-from scenes import facts_of, scene, split  # noqa: E402
-
-from runtime.decode import Decoder, Tensor  # noqa: E402
-from runtime.manifest import Facts, Thresholds  # noqa: E402
-from runtime.nms import nms  # noqa: E402
-
 DEMO = ROOT / "models" / "demo"
 
 
