@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 
 _CONNECTIONS = 128
 _START_S = 10
+# of the event loop, until a connection that was accepted in the last one is known to uvicorn, which
+# would wait for its end without having asked for it
+_TURNS_TO_CONNECT = 5
 
 _ADVICE = {
     errno.EADDRINUSE: "another program has this port: stop it, or set http.port to another one",
@@ -39,6 +42,10 @@ class _Server(uvicorn.Server):
         self.answers.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for _ in range(_TURNS_TO_CONNECT):
+            await asyncio.sleep(0)
         await super().shutdown(sockets)
         for connection in list(self.server_state.connections):  # clients that took nothing
             if connection.transport is not None:

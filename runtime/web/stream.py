@@ -45,16 +45,18 @@ class Pictures:
     def close(self) -> None:
         """End all streams."""
         self._closing.set()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False)
 
     async def newest(self, source: str) -> Encoded | None:
-        """The newest picture of a source; None where there is none yet."""
+        """The newest picture of a source; None where there is none yet. Once closed it draws none:
+        it gives the last one."""
         async with self._locks.setdefault(source, asyncio.Lock()):
             result, last = self._view.latest(source), self._newest.get(source)
             if result is None:
                 self._newest.pop(source, None)
                 return None
-            if last is None or (last.key != _key(result) and self._pause_s(last) <= 0):
+            is_due = last is None or (last.key != _key(result) and self._pause_s(last) <= 0)
+            if is_due and not self._closing.is_set():
                 begun_at = time.monotonic()
                 loop = asyncio.get_running_loop()
                 jpeg = await loop.run_in_executor(self._pool, annotated_jpeg, result)

@@ -192,6 +192,30 @@ def test_close_ends_open_streams_and_the_next_server_takes_the_port(make_view, s
         assert listens(port)
 
 
+def test_close_ends_connections_that_come_while_it_closes(view, serve):
+    with serve(view) as server:
+        links, refused = [], threading.Event()
+
+        def knock():
+            try:
+                while len(links) < 5000:
+                    links.append(socket.create_connection(server.address, 10))
+            except OSError:
+                refused.set()
+
+        knocking = threading.Thread(target=knock)
+        knocking.start()
+        wait_for(lambda: len(links) > 10, "the first connections")
+        begun = time.monotonic()
+        server.close(30)
+        took_s = time.monotonic() - begun
+        knocking.join(60)
+        for link in links:
+            link.close()
+        assert took_s < 25
+        assert refused.is_set()
+
+
 def test_close_does_not_wait_for_a_client_that_takes_nothing(make_view, serve):
     view = make_view(size_wh=(1280, 960))
     with serve(view, stream_rate=60) as server:

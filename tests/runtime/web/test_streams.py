@@ -303,3 +303,20 @@ def test_a_viewer_that_takes_nothing_is_let_go(make_view, serve, reader, monkeyp
     with serve(view, stream_rate=60) as server:
         reader(server, "/stream/door").picture()
         wait_for(lambda: _streams(server) == 0, "the viewer to be let go", 60)
+
+
+def test_a_viewer_whose_turn_comes_after_the_close_gets_the_last_picture(make_view, encoded):
+    view = make_view(moving=False)
+
+    async def watch():
+        pictures = stream.Pictures(view, 1000)
+        view.give(view.result("door", 0))
+        last = await pictures.newest("door")
+        await asyncio.sleep(0.01)  # the next one is due
+        view.give(view.result("door", 1))
+        waiting = [asyncio.create_task(pictures.newest("door")) for _ in range(3)]
+        pictures.close()
+        assert await asyncio.gather(*waiting) == [last] * 3
+
+    asyncio.run(watch())
+    assert [result.frame.index for result in encoded] == [0]
