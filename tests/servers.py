@@ -1,6 +1,7 @@
 """Real servers for the tests, on free loopback ports."""
 
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -57,6 +58,10 @@ class Server:
         wait_for(lambda: listens(self.port) or self._process.poll() is not None, self._command[0])
         if self._process.poll() is not None:
             pytest.fail(f"{self._command[0]} ended: {self._log.read_text()[-2000:]}")
+
+    def reload(self) -> None:
+        """Have it read its settings again, as far as it does that on SIGHUP."""
+        self._process.send_signal(signal.SIGHUP)
 
     def kill(self) -> None:
         """End it at once, as a crash or a power cut does."""
