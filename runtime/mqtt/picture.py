@@ -8,6 +8,8 @@ import numpy as np
 
 _NO_SIZE = frozenset({0x01, *range(0xD0, 0xD8)})  # JPEG markers that nothing belongs to
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # those that begin a picture
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND"})
 
 
 def decode(data: bytes, megapixels: float) -> np.ndarray:
@@ -19,6 +21,8 @@ def decode(data: bytes, megapixels: float) -> np.ndarray:
     width, height = size_wh
     if not 0 < width * height <= megapixels * 1e6:
         raise ValueError(f"a picture of {width}x{height}: at most {megapixels:g} megapixels")
+    if data.startswith(_PNG):
+        data = _bare_png(data)
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
@@ -33,11 +37,22 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
     anything else. Reads the size where the decoders themselves read it."""
     if data[:3] == b"\xff\xd8\xff":
         return _jpeg(data)
-    if data[:16] == b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" and len(data) >= 24:
+    if data[:16] == _PNG + b"\0\0\0\rIHDR" and len(data) >= 24:
         return _number(data[16:20]), _number(data[20:24])
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP" and len(data) >= 30:
         return _webp(data[12:16], data[20:30])
     return None
+
+
+def _bare_png(data: bytes) -> bytes:
+    """A PNG's own picture: the chunks that pixels and their turn come from, up to one that is cut
+    off. OpenCV takes memory for what a chunk says it holds, libpng for what a text inflates to."""
+    kept, at = [_PNG], len(_PNG)
+    while (end := at + 12 + _number(data[at : at + 4])) <= len(data):
+        if data[at + 4 : at + 8] in _PNG_CHUNKS:
+            kept.append(data[at:end])
+        at = end
+    return b"".join(kept)
 
 
 def _number(data: bytes) -> int:

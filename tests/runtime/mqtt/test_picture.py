@@ -6,21 +6,34 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peak import forget_peak, peak_bytes
 
 from runtime.mqtt.picture import decode, picture_size
 
 BGR = np.random.default_rng(3).integers(0, 255, (37, 53, 3), np.uint8)
 WEBP = [cv2.IMWRITE_WEBP_QUALITY]
+EXIF = b"II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0"
+"""Turned by a quarter."""
 
 
 def encoded(suffix: str, *options: int, bgr: np.ndarray = BGR) -> bytes:
     return cv2.imencode(suffix, bgr, list(options))[1].tobytes()
 
 
+def chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+
 def png(width: int, height: int) -> bytes:
     """A PNG of a few bytes that says it has so many pixels."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n\0\0\0\r" + header + struct.pack(">I", zlib.crc32(header))
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+
+
+def with_chunks(*chunks: bytes) -> bytes:
+    """The PNG with these behind its header."""
+    return PICTURES["png"][:33] + b"".join(chunks) + PICTURES["png"][33:]
 
 
 def jpeg(width: int, height: int, before: bytes = b"") -> bytes:
@@ -123,12 +136,34 @@ def test_every_truncation_is_a_picture_or_refused(kind):
             assert str(error) in ("this picture is damaged", "this is no JPEG, PNG or WebP picture")
 
 
-def test_turned_as_its_exif_says(tmp_path):
-    exif = b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0"
+def test_turned_as_its_exif_says():
+    exif = b"Exif\0\0" + EXIF
     data = PICTURES["jpeg"]
     turned = data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
     assert picture_size(turned) == (53, 37)
     assert decode(turned, 1).shape == (53, 37, 3)
+
+
+def test_a_png_is_turned_too():
+    assert decode(with_chunks(chunk(b"eXIf", EXIF)), 1).shape == (53, 37, 3)
+
+
+def test_what_is_no_picture_in_a_png_is_not_read():
+    text = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1_000_000)))
+    moving = chunk(b"acTL", struct.pack(">II", 1000, 0))
+    np.testing.assert_array_equal(decode(with_chunks(text, moving) + b"more", 1), BGR)
+
+
+@pytest.mark.parametrize("kind", ["png", "grey-png"])
+@pytest.mark.parametrize("length", [100_000_000, 0x7FFF_FFFF, 0xFFFF_FFFF])
+def test_a_chunk_that_says_it_is_long_takes_no_memory(kind, length):
+    data = bytearray(PICTURES[kind])
+    data[33:37] = struct.pack(">I", length)
+    forget_peak()
+    before = peak_bytes()
+    with pytest.raises(ValueError, match="this picture is damaged"):
+        decode(bytes(data), 1)
+    assert peak_bytes() < before + 20_000_000
 
 
 @settings(max_examples=300, deadline=None)
