@@ -54,7 +54,8 @@ test: $(VENV)/.ready-test ## Run all tests, on the real toolkit and its simulato
 
 rehearse: $(VENV)/.ready-test $(DEMO_BUNDLE)/manifest.yaml ## Install and run on an emulated board.
 	@if test "$$(id -u)" = 0 || sudo -n true 2>/dev/null; then $(MAKE) --no-print-directory setup-tests; fi
-	$(BIN)/python -m pytest tests/rehearsal -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest tests/rehearsal -n $$(expr $$(nproc) + 1) --dist loadfile \
+	  --no-loadscope-reorder $(ARGS)
 
 $(DEMO_BUNDLE)/manifest.yaml:
 	$(MAKE) --no-print-directory convert MODEL=$(DEMO)/shapes.pt CALIBRATION=$(DEMO)/calibration OUT=$(@D)

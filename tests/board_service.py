@@ -11,10 +11,8 @@ from pathlib import Path
 
 import systemctl
 import yaml
-from conftest import DATA
-from emulated import python
+from emulated import PICTURES, python
 
-PICTURES = sorted((DATA / "demo" / "val" / "images").iterdir())[:6]
 LINK = "var/lib/rkyolo/bundle"
 
 

@@ -1,8 +1,13 @@
 """Where the tests find their data."""
 
+import fcntl
+import os
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -10,6 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "tests" / "data"
 DEMO = ROOT / "models" / "demo"
 SHARED = ROOT.parent / "shared"
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -43,3 +50,22 @@ def rkyolo():
         return subprocess.run(command, **options)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def common(tmp_path_factory) -> Path:
+    """A folder that all test processes of a run share, for what takes long and is made once."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "common"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def once(common: Path, name: str, make: Callable[[], T]) -> T:
+    """What make() gives, made by the first process of a run that asks for it. The others wait."""
+    kept = common / f"{name}.pickle"
+    with kept.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            kept.write_bytes(pickle.dumps(make()))
+        return pickle.loads(kept.read_bytes())

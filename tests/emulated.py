@@ -21,6 +21,11 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 PACKAGES = ["python3", "libgomp1", "libstdc++6", "libsqlite3-0"]
 BOARD = "orangepi-5-plus"
 PYTHON = "/usr/bin/python3.11"
+BUNDLE = "/var/lib/rkyolo/bundle"
+BACKENDS = ("rknnlite", "rknnrt")
+PICTURES = sorted((DATA / "demo" / "val" / "images").iterdir())[:6]
+SLOW_S = 120
+"""An emulated daemon starts in some ten seconds on a quiet machine."""
 
 
 def packages(folder: Path) -> list[Path]:
@@ -116,6 +121,14 @@ class Emulated:
             timeout=timeout,
             env=os.environ | self.environment,
         )
+
+
+def config(folder: Path, backend: str, **engine: object) -> dict[str, object]:
+    """Of a daemon on the emulated board that reads the pictures and writes JSON lines."""
+    source = {"name": "pictures", "type": "files", "paths": [str(path) for path in PICTURES]}
+    sink = {"type": "jsonl", "path": str(folder / "out.jsonl")}
+    engine = {"backend": backend, "cores": [0, 1, 2], "deadline_s": 60} | engine
+    return {"model": BUNDLE, "sources": [source], "sinks": [sink], "engine": engine}
 
 
 def offline() -> list[str]:

@@ -1,20 +1,14 @@
 """rkyolo on the emulated board, through the vendor's own Python package and through librknnrt."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DATA
 from daemons import daemon
+from emulated import BACKENDS, PICTURES, SLOW_S, config
 from servers import wait_for
 
-BUNDLE = "/var/lib/rkyolo/bundle"
-PICTURES = sorted((DATA / "demo" / "val" / "images").iterdir())[:6]
-BACKENDS = ("rknnlite", "rknnrt")
 ALL_CORES = {"1", "2", "4"}
-SLOW_S = 120
-"""An emulated daemon starts in some ten seconds on a quiet machine."""
 
 
 def assert_same(lines, expected):
@@ -43,13 +37,6 @@ def test_auto_is_the_direct_way(board):
     assert "rknnlite" not in done.stderr
 
 
-def config(folder: Path, backend: str, **engine) -> dict:
-    source = {"name": "pictures", "type": "files", "paths": [str(path) for path in PICTURES]}
-    sink = {"type": "jsonl", "path": str(folder / "out.jsonl")}
-    engine = {"backend": backend, "cores": [0, 1, 2], "deadline_s": 60} | engine
-    return {"model": BUNDLE, "sources": [source], "sinks": [sink], "engine": engine}
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_daemon_on_three_cores(board, simulated, backend, tmp_path):
     plain = config(tmp_path, backend)
@@ -75,53 +62,3 @@ def test_bench(board):
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["rows"]
     assert len(rows) == 4 and all(row["frames_per_second"] > 0 for row in rows)
-
-
-# a library or an NPU that misbehaves
-
-FAILURES = [
-    pytest.param("rknnrt", "init -3", 2, "RKNN_ERR_DEVICE_UNAVAILABLE", id="init-rknnrt"),
-    pytest.param("rknnlite", "init -3", 2, "the NPU does not take", id="init-rknnlite"),
-    pytest.param("rknnrt", "version 4", 2, "librknnrt is 1.4.0", id="version-rknnrt"),
-    pytest.param("rknnrt", "run -2", 3, "RKNN_ERR_TIMEOUT", id="run-rknnrt"),
-    pytest.param("rknnlite", "run -2", 3, "the NPU refused a picture", id="run-rknnlite"),
-    pytest.param("rknnrt", "outputs_get -9", 3, "RKNN_ERR_OUTPUT_INVALID", id="outputs-rknnrt"),
-]
-
-
-@pytest.mark.parametrize(("backend", "told", "code", "said"), FAILURES)
-def test_what_fails_is_told(board, backend, told, code, said):
-    board.npu.tell(told)
-    done = board.run("detect", board.bundle, PICTURES[0], "--backend", backend)
-    lines = done.stderr.splitlines()
-    assert done.returncode == code, done.stderr
-    assert lines[-1].startswith("error: ") and said in lines[-1]
-    if backend == "rknnrt":  # the vendor's package says much by itself
-        assert len(lines) == 1
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_an_npu_that_hangs_ends_the_daemon_and_a_new_one_runs(board, backend, tmp_path):
-    plain = config(tmp_path, backend, deadline_s=10)
-    plain["sources"][0] |= {"repeat": True, "rate": 5}
-    options = {"rkyolo": board.rkyolo, **board.environment}
-    with daemon(plain, tmp_path, SLOW_S, **options) as running:
-        wait_for(lambda: running.source("pictures")["results"] > 5, "results", SLOW_S)
-        board.npu.tell("hang 0")
-        assert running.process.wait(SLOW_S) == 3
-    assert "a call of the model has not returned for" in running.log
-    board.npu.tell()  # as a new process finds it, which systemd starts
-    with daemon(plain, tmp_path, SLOW_S, **options) as running:
-        wait_for(lambda: running.source("pictures")["results"] > 5, "results", SLOW_S)
-        board.npu.tell("run -2")
-        assert running.process.wait(SLOW_S) == 3
-
-
-def test_one_that_is_slow_or_gives_noise_stops_nothing(board, tmp_path):
-    plain = config(tmp_path, "rknnrt")
-    plain["sources"][0] |= {"repeat": True, "rate": 5}
-    with daemon(plain, tmp_path, SLOW_S, rkyolo=board.rkyolo, **board.environment) as running:
-        board.npu.tell("slow 300", "corrupt 1")
-        before = running.source("pictures")["results"]
-        wait_for(lambda: running.source("pictures")["results"] > before + 12, "more", SLOW_S)
-        assert running.end(within_s=SLOW_S) == 0

@@ -1,19 +1,15 @@
 """A small search on the demo model, and how to run it."""
 
-import fcntl
 import json
 import os
-import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import DEMO, ROOT
+from conftest import DEMO, ROOT, once
 from tune_runs import MARK, work_of
 
 NAMES = ("circle", "square", "triangle", "star", "cross")
@@ -55,40 +51,20 @@ class Small:
 
 
 @pytest.fixture(scope="session")
-def common(tmp_path_factory) -> Path:
-    """A folder that all test processes of a run share."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "common"
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keeps the other processes from doing the same meanwhile."""
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@pytest.fixture(scope="session")
 def small(common) -> Small:
-    folder = common / "small"
-    with alone(common):
-        return _small(folder)
+    return Small(*once(common, "small", lambda: _small(common / "small")))
 
 
-def _small(folder: Path) -> Small:
+def _small(folder: Path) -> tuple[Path, Path]:
     """Written once: a search of another process may be reading it."""
+    folder.mkdir()
     calibration, data = folder / "calibration.txt", folder / "data.yaml"
-    if not folder.exists():
-        folder.mkdir()
-        pictures, images = DEMO / "calibration", ROOT / "tests" / "data" / "demo" / "val" / "images"
-        calibration.write_text("".join(f"{pictures}/{i:03}.jpg\n" for i in range(8)))
-        chosen = "".join(f"{images}/{i:03}.jpg\n" for i in range(PICTURES))
-        (folder / "val.txt").write_text(chosen)
-        data.write_text(yaml.safe_dump({"val": "val.txt", "names": dict(enumerate(NAMES))}))
-    return Small(calibration, data)
+    pictures, images = DEMO / "calibration", ROOT / "tests" / "data" / "demo" / "val" / "images"
+    calibration.write_text("".join(f"{pictures}/{i:03}.jpg\n" for i in range(8)))
+    chosen = "".join(f"{images}/{i:03}.jpg\n" for i in range(PICTURES))
+    (folder / "val.txt").write_text(chosen)
+    data.write_text(yaml.safe_dump({"val": "val.txt", "names": dict(enumerate(NAMES))}))
+    return calibration, data
 
 
 @dataclass(frozen=True)
@@ -109,13 +85,10 @@ class Tuned:
 
 @pytest.fixture(scope="session")
 def tuned(small, common) -> Tuned:
-    """The small search, undisturbed; run by the first process that asks for it."""
-    bundle, ended = common / "tuned" / "bundle", common / "tuned.pickle"
-    with alone(common):
-        if not ended.exists():
-            bundle.parent.mkdir(exist_ok=True)
-            ended.write_bytes(pickle.dumps(small.run(bundle)))
-        return Tuned(bundle, pickle.loads(ended.read_bytes()))
+    """The small search, undisturbed."""
+    bundle = common / "tuned" / "bundle"
+    bundle.parent.mkdir(exist_ok=True)
+    return Tuned(bundle, once(common, "tuned", lambda: small.run(bundle)))
 
 
 @pytest.fixture
