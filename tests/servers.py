@@ -28,7 +28,7 @@ def free_port() -> int:
         return taken.getsockname()[1]
 
 
-def wait_for(condition: Callable[[], object], what: str, within_s: float = 20) -> None:
+def wait_for(condition: Callable[[], object], what: str, within_s: float = 60) -> None:
     """Return when condition() holds. Fails the test when it does not in that time."""
     until = time.monotonic() + within_s
     while not condition():

@@ -57,7 +57,7 @@ def broker_at(server, **options):
     return BrokerOptions(host="127.0.0.1", port=server.port, **options)
 
 
-def wait_until(publisher, within_s=20, **wanted):
+def wait_until(publisher, within_s=60, **wanted):
     def holds():
         state = publisher.state()
         return all(state[key] == value for key, value in wanted.items())

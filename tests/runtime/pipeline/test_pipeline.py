@@ -119,7 +119,7 @@ def test_a_slow_sink_does_not_slow_a_live_source(pipeline, collected):
     pipeline.use_pool(Backends(2, 0.001).pool("a"), 5)
     source = frames("a", 200, live=True, every_s=0.005)
     use(pipeline, [source], {"slow": CollectOptions(each_s=0.1, queue=5)})
-    wait_for(lambda: pipeline.state()["sources"]["a"]["frames"] == 200, "the last frame", 5)
+    wait_for(lambda: pipeline.state()["sources"]["a"]["frames"] == 200, "the last frame", 12)
     wait_for(lambda: ("a", 199) in collected, "the newest result")
     sink = pipeline.state()["sinks"]["slow"]
     assert sink["dropped"] > 100
