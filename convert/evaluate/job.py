@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -58,7 +59,7 @@ def evaluate(request: Request, steps: Steps) -> Outcome:
     for bad input, before the long work wherever that can be told."""
     _check(request)
     with explained_imports("evaluate needs"):
-        import pycocotools.cocoeval  # noqa: F401  # told now and not after the long work
+        import_module("pycocotools.cocoeval")  # told now and not after the long work
     model = open_model(request.model, request.wh, request.anchors)
     with ExitStack() as stack:
         targets = [

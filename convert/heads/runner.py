@@ -9,6 +9,7 @@ import io
 import json
 import sys
 from contextlib import suppress
+from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def main(requests: Connection, answers: Connection) -> None:
     """Answer requests until there are no more. A request is the bytes that the process may take
     more, the graph, and the feeds; the answer b"1" and the outputs, or b"0" and the reason."""
     with suppress(ImportError):  # while the other end reads the file; the first run says why
-        import onnxruntime  # noqa: F401
+        import_module("onnxruntime")
     while True:
         try:
             limit = int.from_bytes(requests.recv_bytes(), "little")

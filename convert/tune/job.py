@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from time import monotonic
 
@@ -150,8 +151,8 @@ def _check(request: Request) -> None:
     if out.exists() and not whole and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is no bundle: give another -o, or move it away")
     with explained_imports("tune needs"):
-        import distributed  # noqa: F401  # told now and not after the long work
-        import pycocotools.cocoeval  # noqa: F401
+        for needed in ("distributed", "pycocotools.cocoeval"):
+            import_module(needed)  # told now and not after the long work
 
 
 def _prepare(request: Request, work: Path, steps: Steps) -> _Prepared:
